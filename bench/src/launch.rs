@@ -70,8 +70,7 @@ impl Launch {
             flags,
         };
         let program = self.contender.program;
-        let log = self.scratch.path().join("log");
-        let process = Process::start(&mut program.command(&setup), addr, &log)?;
+        let process = Process::start(&mut program.command(&setup), addr, &self.log())?;
         let addr = self.delay.map_or(Ok(addr), |round_trip| delay::before(addr, round_trip))?;
         Ok(Arc::new(Target {
             process,
@@ -84,6 +83,16 @@ impl Launch {
             content: self.content.clone(),
             is_thorough: self.is_thorough,
         }))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.scratch.path().join("log")
+    }
+
+    /// Returns the end of what the server has printed, as the end of an error.
+    pub(crate) fn log_end(&self) -> String {
+        let lines = process::last_lines(&self.log());
+        if lines.is_empty() { lines } else { format!("\n    the end of its log:\n{lines}") }
     }
 
     pub(crate) fn client(&self) -> Client {

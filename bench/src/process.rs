@@ -109,7 +109,8 @@ fn kib(path: &str, name: &str) -> Result<u64> {
     Ok(number.parse::<u64>()? << 10)
 }
 
-fn last_lines(log: &Path) -> String {
+/// Returns the last lines of a log.
+pub(crate) fn last_lines(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(5)..].join("\n")

@@ -40,7 +40,7 @@ pub(crate) fn run(
             let Ok(samples) = outcome else { continue };
             match once(case, launch, &runtime, kept) {
                 Ok(sample) => samples.push(sample),
-                Err(error) => *outcome = Err(format!("{error:#}")),
+                Err(error) => *outcome = Err(format!("{error:#}{}", launch.log_end())),
             }
         }
     }

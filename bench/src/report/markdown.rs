@@ -40,7 +40,7 @@ pub(crate) fn table(rows: &[Row], rounds: usize) -> String {
                 writeln!(text, "| {named} | {} |{cells}", row.contender)
             }
             Err(reason) => {
-                writeln!(text, "| {named} | {} | no result: {} |", row.contender, first_line(reason))
+                writeln!(text, "| {named} | {} | no result: {} |", row.contender, in_one_line(reason))
             }
         };
     }
@@ -57,8 +57,10 @@ fn cell_text(cell: &super::Cell) -> String {
     text
 }
 
-fn first_line(reason: &str) -> String {
-    reason.lines().next().unwrap_or_default().replace('|', "/")
+/// Returns the beginning of a text as a cell of a table.
+fn in_one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(", ").replace('|', "/").chars().take(200).collect()
 }
 
 /// Returns the description of the machine and of the servers with their versions.
