@@ -18,6 +18,9 @@ const CONNECTION_WINDOW_MAX: u32 = (1 << 31) - 1;
 /// The smallest useful window of a stream.
 const STREAM_WINDOW_MIN: u32 = 16 << 10;
 
+/// The rate up to which a window may limit no stream: 10 Gbit/s.
+const BYTES_PER_MICRO_MAX: u64 = 1250;
+
 /// The windows that a connection grants: one size for all its streams, and one for all streams together.
 ///
 /// The connection's window has room for the window of each stream, and for one more of the first size, so that streams
@@ -182,10 +185,15 @@ impl Usage {
     /// Asks for larger windows if `took`, the time in which a stream used half of its window, is no longer than a round
     /// trip: then the window limits the stream.
     fn half_used(&self, took: Duration) {
-        match self.round_trip_micros.load(Ordering::Relaxed) {
-            u64::MAX => self.measurement.notify_one(),
-            micros if took <= Duration::from_micros(micros) => self.growth.notify_one(),
-            _ => {}
+        let micros = self.round_trip_micros.load(Ordering::Relaxed);
+        let window = u64::from(self.stream.load(Ordering::Relaxed));
+        if micros == u64::MAX {
+            self.measurement.notify_one();
+        } else if took <= Duration::from_micros(micros) && window < micros.saturating_mul(BYTES_PER_MICRO_MAX)
+        {
+            self.growth.notify_one();
+            // A busy machine measures too much, and then the next time is shorter.
+            self.measurement.notify_one();
         }
     }
 }
@@ -194,7 +202,7 @@ impl Usage {
 pub(super) struct StreamUsage {
     usage: Arc<Usage>,
     since: Instant,
-    bytes: u64,
+    bytes: usize,
     /// True if the consumer had taken all bytes at some time since `since`. If it never has, a larger window would only
     /// be memory for bytes that wait.
     was_waiting: bool,
@@ -202,6 +210,10 @@ pub(super) struct StreamUsage {
 
 impl StreamUsage {
     pub(super) fn new(usage: &Arc<Usage>) -> Self {
+        if usage.round_trip_micros.load(Ordering::Relaxed) == u64::MAX {
+            // Now, because later the pong may wait behind content.
+            usage.measurement.notify_one();
+        }
         StreamUsage { usage: Arc::clone(usage), since: Instant::now(), bytes: 0, was_waiting: false }
     }
 
@@ -217,8 +229,8 @@ impl StreamUsage {
 
     /// Notes bytes that the consumer takes.
     pub(super) fn took(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if self.bytes < u64::from(self.usage.stream.load(Ordering::Relaxed) / 2) {
+        self.bytes += bytes;
+        if self.bytes < (self.usage.stream.load(Ordering::Relaxed) / 2) as usize {
             return;
         }
         let now = Instant::now();
@@ -292,7 +304,10 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
+    use crate::exchange::poll_once;
 
     const MIB: u32 = 1 << 20;
 
@@ -359,6 +374,28 @@ mod tests {
         let granted: u64 = all.iter().map(|windows| u64::from(windows.connection())).sum();
         assert_eq!(granted + left(&budget), 16 << 20);
         assert!(all.iter().all(|windows| windows.stream() > MIB));
+    }
+
+    #[tokio::test]
+    async fn larger_windows_are_asked_for_when_a_round_trip_uses_half_of_one() {
+        for (round_trip_millis, took_millis, grows) in
+            [(100, 1, true), (100, 100, true), (100, 101, false), (1, 1, true), (0, 0, false)]
+        {
+            let usage = Arc::new(Usage::new(MIB));
+            let _stream = StreamUsage::new(&usage);
+            let mut asked = pin!(usage.growth_wanted());
+            usage.half_used(Duration::from_millis(took_millis));
+            assert!(poll_once(asked.as_mut()).await.is_pending(), "the round trip is unknown");
+            usage.measurement_wanted().await;
+            usage.measured(Duration::from_secs(1));
+            usage.measured(Duration::from_millis(round_trip_millis));
+            usage.half_used(Duration::from_millis(took_millis));
+            assert_eq!(
+                poll_once(asked.as_mut()).await.is_ready(),
+                grows,
+                "{round_trip_millis} {took_millis}"
+            );
+        }
     }
 
     #[test]

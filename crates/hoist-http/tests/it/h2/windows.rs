@@ -13,7 +13,7 @@ const KIB: i64 = 1 << 10;
 const ACK: u8 = 1;
 
 /// The time after which a pong arrives. Half of a window arrives faster, also on a loaded machine.
-const ROUND_TRIP: Duration = Duration::from_millis(300);
+const ROUND_TRIP: Duration = Duration::from_millis(100);
 
 fn limits(budget: i64) -> Limits {
     Limits {
