@@ -6,6 +6,7 @@
 mod body;
 mod io;
 mod stream;
+mod wakeups;
 mod windows;
 
 use std::future::poll_fn;
@@ -154,11 +155,13 @@ async fn accept(
     monitor: &IoMonitor,
 ) -> Option<Result<Accepted, ::h2::Error>> {
     poll_fn(|cx| {
-        let polled = connection.poll_accept(cx);
-        if polled.is_pending() && monitor.release_end() {
-            return connection.poll_accept(cx);
-        }
-        polled
+        monitor.wakeups().hold_while(|| {
+            let polled = connection.poll_accept(cx);
+            if polled.is_pending() && monitor.release_end() {
+                return connection.poll_accept(cx);
+            }
+            polled
+        })
     })
     .await
 }

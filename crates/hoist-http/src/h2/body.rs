@@ -13,6 +13,7 @@ use http_body::Frame;
 use tokio::time::{Instant, timeout_at};
 
 use super::io::IoMonitor;
+use super::wakeups::Reader;
 use super::windows::{StreamUsage, Usage};
 use crate::body::{BodyError, PollFrame};
 use crate::content::{Content, Receiver};
@@ -27,6 +28,9 @@ pub(super) struct H2Receiver {
     flow: FlowControl,
     window: Arc<Mutex<Window>>,
     usage: StreamUsage,
+    reader: Arc<Reader>,
+    /// Wakes `reader`.
+    waker: Waker,
     io: Arc<IoMonitor>,
     /// True if the body was dropped, so that content is discarded while the service runs.
     is_discarding: bool,
@@ -42,11 +46,14 @@ impl H2Receiver {
         usage: &Arc<Usage>,
         limits: &Limits,
     ) -> Self {
+        let reader = Reader::new(io.wakeups());
         H2Receiver {
             flow: stream.flow_control().clone(),
             stream: Some(stream),
             window: Arc::default(),
             usage: StreamUsage::new(usage),
+            waker: Waker::from(Arc::clone(&reader)),
+            reader,
             io: Arc::clone(io),
             is_discarding: false,
             discards_left: limits.drain_bytes_max,
@@ -75,6 +82,8 @@ impl Receiver for H2Receiver {
         // Before the stream is polled, which could otherwise miss what the connection reads in between.
         let has_all = only_arrived && self.io.poll_caught_up(&mut self.catch_up, cx).is_ready();
         let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        self.reader.register(cx);
+        let cx = &mut Context::from_waker(&self.waker);
         loop {
             match stream.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
@@ -82,7 +91,11 @@ impl Receiver for H2Receiver {
                     pace.arrived(data.len());
                     self.usage.took(data.len());
                     give_back(&self.window, &mut self.flow, &self.usage);
-                    return Poll::Ready(Some(Ok(Frame::data(hold(&self.window, data)))));
+                    return Poll::Ready(Some(Ok(Frame::data(hold(
+                        &self.window,
+                        self.usage.renew_at(),
+                        data,
+                    )))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(body_error(&error)))),
                 Poll::Ready(None) => break,
@@ -156,13 +169,17 @@ struct Window {
     held: usize,
     /// Bytes that were dropped or written off, whose window has not been given back yet.
     returned: usize,
+    /// The number of returned bytes at which the stream's task gives them back. Until then it is left to the body, which
+    /// gives them back when it is polled.
+    renew_at: usize,
     /// The number of times that the held bytes were written off.
     age: u64,
     stream: Option<Waker>,
 }
 
-fn hold(window: &Arc<Mutex<Window>>, data: Bytes) -> Bytes {
+fn hold(window: &Arc<Mutex<Window>>, renew_at: usize, data: Bytes) -> Bytes {
     let mut held = lock(window);
+    held.renew_at = renew_at;
     held.held += data.len();
     let age = held.age;
     drop(held);
@@ -203,7 +220,7 @@ impl Drop for Held {
         if window.age == self.age {
             window.held -= self.data.len();
             window.returned += self.data.len();
-            let waker = window.stream.take();
+            let waker = if window.returned < window.renew_at { None } else { window.stream.take() };
             drop(window);
             wake(waker);
         }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::wakeups::Wakeups;
 use crate::sync::{lock, register, wake};
 use crate::transport::Stream;
 
@@ -34,6 +35,7 @@ pub(super) struct IoMonitor {
     write_blocked: AtomicBool,
     writers: Mutex<Vec<Waker>>,
     reads: AtomicU64,
+    wakeups: Arc<Wakeups>,
     end: Mutex<End>,
     catch_up: Mutex<CatchUp>,
 }
@@ -75,6 +77,11 @@ impl IoMonitor {
             writers.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Returns the wake-ups of the tasks that read content.
+    pub(super) fn wakeups(&self) -> &Arc<Wakeups> {
+        &self.wakeups
     }
 
     /// Returns the number of reads that brought bytes.
@@ -162,6 +169,7 @@ impl Io {
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let filled = buf.filled().len();
         let mut polled = self.stream.poll_read(cx, buf, false);
         // h2 reads until no bytes are left, and hands out all of them before it reads again.
         while polled.is_pending()
@@ -174,6 +182,7 @@ impl Io {
         }
         if polled.is_ready() {
             self.monitor.reads.fetch_add(1, Ordering::Relaxed);
+            self.monitor.wakeups.bytes_read(buf.filled().len() - filled);
         }
         polled
     }

@@ -222,6 +222,11 @@ impl StreamUsage {
         self.usage.released(bytes);
     }
 
+    /// Returns the number of bytes that are worth giving back to the peer: half of the window.
+    pub(super) fn renew_at(&self) -> usize {
+        (self.usage.stream.load(Ordering::Relaxed) / 2) as usize
+    }
+
     /// Notes that the consumer waits for more bytes.
     pub(super) fn waits(&mut self) {
         self.was_waiting = true;
@@ -230,7 +235,7 @@ impl StreamUsage {
     /// Notes bytes that the consumer takes.
     pub(super) fn took(&mut self, bytes: usize) {
         self.bytes += bytes;
-        if self.bytes < (self.usage.stream.load(Ordering::Relaxed) / 2) as usize {
+        if self.bytes < self.renew_at() {
             return;
         }
         let now = Instant::now();
