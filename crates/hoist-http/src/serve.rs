@@ -22,6 +22,8 @@ use crate::h2::Budget;
 use crate::limits::{Limits, LiveLimits};
 use crate::listener::{Listener, Origin, Slots};
 use crate::service::{BoxError, HttpBody, HttpService, Sender};
+#[cfg(feature = "tls")]
+use crate::transport::StagedSocket;
 use crate::transport::{Socket, Stream};
 use crate::{h1, h2};
 
@@ -222,7 +224,7 @@ impl Shared {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             has_begun.store(true, Ordering::Relaxed);
-            let tls = acceptor.accept(Socket::new(accepted)).await?;
+            let tls = acceptor.accept(StagedSocket::new(Socket::new(accepted))).await?;
             has_begun.store(false, Ordering::Relaxed);
             let negotiated = tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
             let mut stream = Stream::Tls(Box::new(tls));

@@ -21,7 +21,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::sync::lock;
-use crate::transport::Socket;
+use crate::transport::StagedSocket;
 
 /// The interval at which the files are checked for changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -106,7 +106,7 @@ impl Acceptor {
         }
     }
 
-    pub(crate) async fn accept(&self, socket: Socket) -> io::Result<TlsStream<Socket>> {
+    pub(crate) async fn accept(&self, socket: StagedSocket) -> io::Result<TlsStream<StagedSocket>> {
         self.acceptor.accept(socket).await
     }
 }

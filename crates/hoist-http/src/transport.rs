@@ -3,6 +3,9 @@
 //! Owns splitting a stream for two tasks, reading without waiting for the runtime, and resetting the connection. It
 //! knows no HTTP.
 
+#[cfg(feature = "tls")]
+mod staged;
+
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,11 +25,13 @@ use crate::accepted::{Accepted, Duplex};
 use crate::shared_socket::{SharedSocket, WriteEnd};
 
 #[cfg(feature = "tls")]
+pub(crate) use self::staged::StagedSocket;
+#[cfg(feature = "tls")]
+use self::staged::{Records, Tls};
+#[cfg(feature = "tls")]
 use crate::sync::lock;
 
-#[cfg(feature = "tls")]
-type Tls = tokio_rustls::server::TlsStream<Socket>;
-/// Locked for one system call at most.
+/// Locked while one buffer is filled or one system call is made.
 #[cfg(feature = "tls")]
 type SharedTls = Arc<std::sync::Mutex<Tls>>;
 
@@ -137,11 +142,13 @@ impl Stream {
         only_arrived: bool,
     ) -> Poll<io::Result<()>> {
         match self {
-            Stream::Plain(socket) => socket.asks_kernel = only_arrived,
+            Stream::Plain(socket) => {
+                socket.asks_kernel = only_arrived;
+                Pin::new(socket).poll_read(cx, buf)
+            }
             #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.get_mut().0.asks_kernel = only_arrived,
+            Stream::Tls(tls) => Pin::new(&mut Records::of(tls, only_arrived)).poll_read(cx, buf),
         }
-        self.io().poll_read(cx, buf)
     }
 
     pub(crate) fn io(&mut self) -> Pin<&mut dyn Duplex> {
@@ -199,8 +206,7 @@ impl ReadHalf {
             #[cfg(feature = "tls")]
             ReadHalf::Tls(tls) => {
                 let mut tls = lock(tls);
-                tls.get_mut().0.asks_kernel = only_arrived;
-                match poll_read_buf(Pin::new(&mut *tls), cx, buf) {
+                match poll_read_buf(Pin::new(&mut Records::of(&mut tls, only_arrived)), cx, buf) {
                     // The end of TLS without `close_notify`. The framing shows if it came early.
                     Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         Poll::Ready(Ok(0))
@@ -261,7 +267,7 @@ impl WriteHalf {
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => {
                 // An error means that the connection has ended already.
-                let _ = SockRef::from(&lock(&tls).get_ref().0.accepted).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(lock(&tls).get_ref().0.accepted()).set_linger(Some(Duration::ZERO));
             }
         }
     }

@@ -1,20 +1,25 @@
 //! TLS: both versions of HTTP by ALPN, reloading certificates, and rejecting plain TCP.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use hoist_http::{Body, Peer, Server, tls};
 use http::Request;
+use http_body_util::BodyExt;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::h1_bodies::read;
 use crate::support::*;
 
 /// Writes a new certificate and its key, and returns the certificate.
@@ -38,12 +43,8 @@ async fn start_tls(acceptor: &tls::Acceptor) -> Running {
     .await
 }
 
-/// Connects, trusting only `root`.
-async fn connect(
-    server: &Running,
-    root: &CertificateDer<'static>,
-    alpn: &[&str],
-) -> std::io::Result<TlsStream<TcpStream>> {
+/// Returns a configuration that trusts only `root`.
+fn trusting(root: &CertificateDer<'static>, alpn: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -53,9 +54,19 @@ async fn connect(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Connects, trusting only `root`.
+async fn connect(
+    server: &Running,
+    root: &CertificateDer<'static>,
+    alpn: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let config = trusting(root, alpn);
     let tcp = TcpStream::connect(server.addr).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    soon(TlsConnector::from(Arc::new(config)).connect(name, tcp)).await
+    soon(TlsConnector::from(config).connect(name, tcp)).await
 }
 
 /// Sends one request on HTTP/1.1. The connection stays open.
@@ -174,4 +185,89 @@ async fn plain_tcp_on_a_tls_port_is_closed_and_others_continue() {
     while client.more_quietly().await {}
     let mut tls = connect(&server, &root, &["http/1.1"]).await.unwrap();
     assert!(ask(&mut tls, b"").await.contains("PUT /t 0 "));
+}
+
+#[tokio::test]
+async fn a_body_ends_with_the_records_in_the_kernel() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = certify(dir.path());
+    // The service writes as the peer, so that records have arrived in the kernel before the runtime notices them.
+    let peer: Arc<Mutex<Option<StreamOwned<ClientConnection, std::net::TcpStream>>>> = Arc::default();
+    let writer = Arc::clone(&peer);
+    let (wrote, written) = std::sync::mpsc::channel();
+    let server = Server::new().tls(acceptor(dir.path()).unwrap());
+    let server = start_with(server, move |request: Request<Body>| {
+        let (writer, wrote) = (Arc::clone(&writer), wrote.clone());
+        async move {
+            let abort = abort_of(&request);
+            let mut body = request.into_body();
+            let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            writer.lock().unwrap().as_mut().unwrap().write_all(&vec![b'x'; 40_000]).unwrap();
+            wrote.send(()).unwrap();
+            abort.end_content();
+            let (rest, end) = soon(read(body)).await;
+            text(200, format!("{} {end:?}", first.len() + rest.len()))
+        }
+    })
+    .await;
+    let config = trusting(&root, &[]);
+    let addr = server.addr;
+    let client = Arc::clone(&peer);
+    let sent = spawn_blocking(move || {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = ClientConnection::new(config, name).unwrap();
+        let mut tcp = std::net::TcpStream::connect(addr).unwrap();
+        tls.complete_io(&mut tcp).unwrap();
+        let mut stream = client.lock().unwrap();
+        let stream = stream.insert(StreamOwned::new(tls, tcp));
+        stream.write_all(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nfour").unwrap();
+    });
+    soon(sent).await.unwrap();
+    let answer = spawn_blocking(move || {
+        written.recv_timeout(TEST_TIMEOUT).unwrap();
+        let mut stream = peer.lock().unwrap();
+        let stream = stream.as_mut().unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b")") {
+            let mut bytes = [0; 1000];
+            let read = stream.read(&mut bytes).unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&bytes[..read]);
+        }
+        String::from_utf8(seen).unwrap()
+    });
+    let answer = soon(answer).await.unwrap();
+    assert!(answer.ends_with("40004 Some(Aborted)"), "{answer}");
+}
+
+#[tokio::test]
+async fn records_that_have_arrived_are_read_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = certify(dir.path());
+    let has_sent = Arc::new(Semaphore::new(0));
+    let go = Arc::clone(&has_sent);
+    let server = Server::new().tls(acceptor(dir.path()).unwrap());
+    let server = start_with(server, move |request: Request<Body>| {
+        let go = Arc::clone(&go);
+        async move {
+            go.acquire().await.unwrap().forget();
+            let mut body = request.into_body();
+            let (mut bytes, mut largest) = (0, 0);
+            while let Some(frame) = soon(body.frame()).await {
+                let frame = frame.unwrap().into_data().unwrap().len();
+                (bytes, largest) = (bytes + frame, largest.max(frame));
+            }
+            text(200, format!("{bytes} {}", if largest > 16 << 10 { "together" } else { "apart" }))
+        }
+    })
+    .await;
+    let mut tls = connect(&server, &root, &[]).await.unwrap();
+    let head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\nConnection: close\r\n\r\n";
+    tls.write_all(head).await.unwrap();
+    tls.write_all(&vec![b'x'; 60_000]).await.unwrap();
+    tls.flush().await.unwrap();
+    has_sent.add_permits(1);
+    let mut answer = String::new();
+    soon(tls.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("60000 together"), "{answer}");
 }
