@@ -70,6 +70,7 @@ fn start(
     failed: &dyn Fn(&[ConfigError]) -> Failure,
     output: Output,
 ) -> Result<Exit, Failure> {
+    keep_freed_memory();
     let config =
         Config::load(&settings.flags, settings.file.clone()).map_err(|problems| failed(&problems))?;
     let passed = PassedSockets::take()?;
@@ -101,6 +102,13 @@ fn start(
     }
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     ended
+}
+
+/// Makes the allocator of glibc keep 2 MiB of freed memory for each of its heaps: twice the size of the largest block
+/// that was freed. It starts with 256 KiB, less than what one fast upload has in flight, and returned and got back its
+/// pages all the time, in up to 100,000 page faults per GiB. Other allocators are not affected.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
 }
 
 /// Returns a warning if the process has a limit on file sizes.
