@@ -129,6 +129,7 @@ impl SettingsReader<'_> {
             body_idle: self.positive_span("idle-timeout"),
             body_rate_min: self.size("min-rate"),
             connections_max: self.count("max-connections", 1..=1 << 24),
+            h2_windows_bytes_max: self.size("max-h2-memory"),
             drain_grace: self.one::<TimeSpan>("drain-timeout").unwrap_or_default().0,
             ..hoist_http::Limits::default()
         }

@@ -421,6 +421,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Maximum number of concurrent connections per --listen address",
     ),
     one(
+        LIMITS,
+        "max-h2-memory",
+        "SIZE",
+        Some("64MiB"),
+        "Maximum memory for content in flight on all HTTP/2 connections of a --listen address",
+    )
+    .on_reload(Reload::Restart),
+    one(
         OPERATION,
         "drain-timeout",
         "TIME",
@@ -466,8 +474,17 @@ mod tests {
         let of = |reload| -> Vec<_> {
             SETTINGS.iter().filter(|setting| setting.reload == reload).map(|setting| setting.name).collect()
         };
-        let restart =
-            ["listen", "socket-mode", "endpoint", "data", "durability", "new-key", "workers", "log-format"];
+        let restart = [
+            "listen",
+            "socket-mode",
+            "endpoint",
+            "data",
+            "durability",
+            "new-key",
+            "max-h2-memory",
+            "workers",
+            "log-format",
+        ];
         assert_eq!(of(Reload::Restart), restart);
         assert_eq!(
             of(Reload::IfSet),

@@ -87,7 +87,7 @@ fn each_setting_changes_the_configuration() {
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\njwt-main-issuer = \"i\"\nhook-command = \"h 'x y'\"\n\
         hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
-        max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\n\
+        max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\nmax-h2-memory = \"10MiB\"\n\
         drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog-format = \"json\"\nlog-level = \"debug\"\nlog-requests = true\n";
     let config = of(&[], &[], all).expect("sound");
     let seconds = Duration::from_secs;
@@ -135,6 +135,7 @@ fn each_setting_changes_the_configuration() {
         body_idle: seconds(2),
         body_rate_min: 0,
         connections_max: 7,
+        h2_windows_bytes_max: 10 << 20,
         drain_grace: seconds(0),
         ..hoist_http::Limits::default()
     };
