@@ -9,7 +9,7 @@ mod head;
 mod splice;
 
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,12 +69,32 @@ fn serve(tcp: TcpStream, options: Options, tls: Option<Arc<ServerConfig>>) -> Re
     let mut file = None;
     match tls {
         Some(config) => {
+            let tcp = BufferedSocket(BufReader::with_capacity(BUFFER_BYTES, tcp));
             let mut stream = StreamOwned::new(ServerConnection::new(config)?, tcp);
             while responder.answer(&mut stream, None, &mut file)? {}
         }
         None => while responder.answer(&mut &tcp, Some(&tcp), &mut file)? {},
     }
     Ok(())
+}
+
+/// A socket under TLS. rustls reads 4 KiB at a time, which would be as many system calls.
+struct BufferedSocket(BufReader<TcpStream>);
+
+impl Read for BufferedSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for BufferedSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
 }
 
 /// The file of a connection's last request, which the next one often continues, and its name.

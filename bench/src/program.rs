@@ -97,7 +97,7 @@ pub(crate) const RAW: [&Program; 3] = [&CEILING, &SPLICE, &RESPONDER];
 /// hoist, as it is built here.
 pub(crate) const HOIST: Program = Program {
     name: "hoist",
-    about: "`hoist serve` with its default settings; the durability is that of the row",
+    about: "`hoist serve`, without its limits for one client, and with downloads; the durability is that of the row",
     protocol: Protocol::Ietf,
     endpoint: "/uploads",
     content_max: None,

@@ -63,7 +63,6 @@ impl Held {
                 for h1 in &mut connections {
                     h1.send_content(std::iter::once(target.content.piece(at, 1))).await?;
                 }
-                target.settled_rss().await?;
             }
         }
         let after = target.settled_rss().await?;

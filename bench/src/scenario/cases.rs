@@ -77,7 +77,7 @@ fn parallel(plan: &Plan) -> Vec<Case> {
         let load = Load::Stream(Stream { uploads, bytes });
         let label = format!("{uploads} x {}", size(bytes));
         match plan.scale {
-            Scale::Full => plan.everywhere(&label, &load, &contenders),
+            Scale::Full if uploads > 8 => plan.everywhere(&label, &load, &contenders),
             _ => vec![plan.in_memory(&label, load, contenders.clone())],
         }
     });
