@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::{
-    Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, Transport, bytes, within_timeout,
+    Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, Transport, bytes, poll_until, within_timeout,
 };
 
 const HELLO: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
@@ -260,6 +260,71 @@ async fn an_upload_moved_by_a_target_cannot_be_downloaded() {
     server.stop().await;
 }
 
+/// Begins a download, and returns the connection after the head.
+async fn begun(server: &Server, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(server.addr).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within_timeout("a head", socket.read_u8()).await.expect("a byte"));
+    }
+    socket
+}
+
+#[tokio::test]
+async fn stalled_downloads_delay_nothing_and_aborted_ones_free_their_descriptors() {
+    let home = ServerDir::new();
+    let server = Server::start(&home, &["--downloads"]);
+    let content = bytes(9, 20 << 20);
+    let request = v8(TestRequest::to("POST", "/uploads")).field("upload-complete", "?1").sized(&content);
+    let upload = uploaded(&server, Transport::H1, request).await;
+    let open = format!("/proc/{}/fd", server.pid());
+    let descriptors = || fs::read_dir(&open).map_or(0, Iterator::count);
+    let before = descriptors();
+    let mut stalled = Vec::new();
+    for _ in 0..50 {
+        stalled.push(begun(&server, &upload).await);
+    }
+    assert!(descriptors() >= before + 50);
+    for transport in TRANSPORTS {
+        let got = server.request(transport, v8(TestRequest::to("HEAD", &upload))).await;
+        assert_eq!((got.status, got.offset()), (204, Some(20 << 20)), "{got:?}");
+        assert!(get(&server, transport, &upload, &[]).await.content == content);
+    }
+    for (number, socket) in stalled.into_iter().enumerate() {
+        // Some end in order, some with a reset.
+        if number % 2 == 0 {
+            socket.set_zero_linger().expect("a socket");
+        }
+        drop(socket);
+    }
+    poll_until("the descriptors of aborted downloads to be closed", || {
+        (descriptors() <= before + TRANSPORTS.len()).then_some(())
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn content_that_shrinks_during_a_download_ends_it_early() {
+    let home = ServerDir::new();
+    let server = Server::start(&home, &["--downloads"]);
+    let content = bytes(10, 20 << 20);
+    let upload =
+        uploaded(&server, Transport::H1, TestRequest::to("PUT", "/uploads/big").sized(&content)).await;
+    let mut socket = begun(&server, &upload).await;
+    let id = upload.rsplit_once('/').expect("a path").1;
+    let file = home.data().join("done").join(id).join("content");
+    let file = fs::OpenOptions::new().write(true).open(file).expect("is there");
+    file.set_len(1 << 20).expect("shrinks");
+    let mut got = Vec::new();
+    // The end may be a reset.
+    let _ = within_timeout("the end", socket.read_to_end(&mut got)).await;
+    assert!(got.len() < content.len(), "{} bytes", got.len());
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_stalled_download_holds_one_buffer() {
     const BYTES: usize = 48 << 20;
@@ -271,14 +336,7 @@ async fn a_stalled_download_holds_one_buffer() {
     let before = server.rss();
     let mut readers = Vec::new();
     for _ in 0..4 {
-        let mut socket = TcpStream::connect(server.addr).await.expect("a connection");
-        let request = format!("GET {upload} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.expect("sent");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(within_timeout("a head", socket.read_u8()).await.expect("a byte"));
-        }
-        readers.push(socket);
+        readers.push(begun(&server, &upload).await);
     }
     // The stalled readers read nothing, while another client downloads everything repeatedly.
     for transport in TRANSPORTS {
