@@ -43,7 +43,7 @@ const STORE_GRACE: Duration = Duration::from_secs(1);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The longest time that the ready line waits until the unfinished uploads are counted. The server already listens.
-const READY_TIMEOUT: Duration = Duration::from_millis(50);
+const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves until a signal stops it.
 pub(crate) fn run(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
