@@ -2,6 +2,8 @@
 //!
 //! Owns the public type and its errors. Content that is still arriving comes from a [`Source`].
 
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,6 +31,16 @@ impl Body {
     /// Returns a body without content.
     pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// Returns the handle that moves the content past the process, if the connection can do that: over HTTP/1.1 without
+    /// TLS, with a stated length.
+    ///
+    /// The body knows nothing of the bytes that are moved, except that its end shows when all of them were.
+    pub fn splice(&self) -> Option<Splice> {
+        let source =
+            &self.streamed.as_ref().filter(|body| body.ends_at_length && body.left.is_some())?.source;
+        source.can_splice().then(|| Splice(Arc::clone(source)))
     }
 
     /// Returns a body that reads from `source`.
@@ -85,6 +97,48 @@ pub(crate) trait Source: Send + Sync {
 
     /// Tells the transport that the body was dropped.
     fn body_dropped(&self);
+
+    /// Returns whether [`poll_splice`](Self::poll_splice) may move bytes.
+    fn can_splice(&self) -> bool {
+        false
+    }
+
+    /// Does what [`Splice::poll_splice`] says.
+    fn poll_splice(
+        &self,
+        _cx: &mut Context<'_>,
+        _pipe: BorrowedFd<'_>,
+        _bytes_max: usize,
+    ) -> Poll<Option<NonZeroUsize>> {
+        Poll::Ready(None)
+    }
+}
+
+/// Moves the content of a request from the kernel's receive buffer into a pipe, so that it is not copied into the process.
+/// See [`Body::splice`].
+#[derive(Clone)]
+pub struct Splice(Arc<dyn Source>);
+
+impl Splice {
+    /// Moves at most `bytes_max` of the next bytes into an empty pipe, and returns their number. Pending means that the
+    /// peer has to send more.
+    ///
+    /// `None` means that the body has to be polled for its next frame instead: bytes in the process come first, and ends
+    /// and errors are frames.
+    pub fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        bytes_max: usize,
+    ) -> Poll<Option<NonZeroUsize>> {
+        self.0.poll_splice(cx, pipe, bytes_max)
+    }
+}
+
+impl std::fmt::Debug for Splice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Splice").finish_non_exhaustive()
+    }
 }
 
 /// Content that is read from a [`Source`].

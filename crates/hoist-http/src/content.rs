@@ -5,6 +5,8 @@
 //! early end of content as well. Framing is behind [`Receiver`].
 
 use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -27,6 +29,23 @@ pub(crate) trait Receiver: Send + 'static {
 
     /// Returns whether the content has been yielded to its end.
     fn is_end_stream(&self) -> bool;
+
+    /// Returns whether [`poll_splice`](Self::poll_splice) may move bytes.
+    fn can_splice(&self) -> bool {
+        false
+    }
+
+    /// Moves the next bytes into a pipe, as [`Splice::poll_splice`](crate::Splice::poll_splice) says, and reports them to
+    /// `pace`.
+    fn poll_splice(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _pace: &mut Pace,
+        _pipe: BorrowedFd<'_>,
+        _bytes_max: usize,
+    ) -> Poll<Option<NonZeroUsize>> {
+        Poll::Ready(None)
+    }
 
     /// Returns whether content has arrived that was not yielded yet, as far as that is known.
     fn has_arrived(&self) -> bool {
@@ -158,6 +177,33 @@ impl<R: Receiver> Source for SharedContent<R> {
             Poll::Ready(_) => {}
         }
         polled
+    }
+
+    fn can_splice(&self) -> bool {
+        lock(&self.state).content.as_ref().is_some_and(|content| content.receiver.can_splice())
+    }
+
+    fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        bytes_max: usize,
+    ) -> Poll<Option<NonZeroUsize>> {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        let Some(content) = &mut state.content else { return Poll::Ready(None) };
+        if self.abort.content_ends() || state.continues.is_some() || content.has_failed {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(moved) = content.receiver.poll_splice(cx, &mut content.pace, pipe, bytes_max) {
+            return Poll::Ready(moved);
+        }
+        // The next frame is the error.
+        if content.pace.poll_waiting(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        register(&mut state.body, cx);
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {

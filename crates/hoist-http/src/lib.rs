@@ -62,7 +62,7 @@ pub mod tls;
 mod transport;
 
 pub use abort::Abort;
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, Splice};
 pub use direct::{Direct, DirectBody};
 pub use interim::{Interim, InterimError};
 pub use limits::{Limits, LiveLimits};

@@ -73,22 +73,43 @@ impl SharedSocket {
 
     /// Reads into the spare capacity of `buf`, which must have some. Zero bytes mean that the peer has finished sending.
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        let spare = buf.capacity() - buf.len();
+        // As epoll(7) allows: a read of a stream that does not fill its buffer has emptied the socket.
+        self.poll_receive(cx, spare, |fd| read(fd, buf))
+    }
+
+    /// Moves received bytes into an empty pipe. Zero bytes mean that the peer has finished sending.
+    pub(crate) fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        // What the pipe had no room for is still in the socket, so only an error shows that it is empty.
+        self.poll_receive(cx, 0, |fd| splice(fd, pipe, bytes_max))
+    }
+
+    /// Receives by a call that returns the number of bytes. Less than `full`, but some, mean that the socket is empty.
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        full: usize,
+        mut receive: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             let Some(accepted) = self.queued() else {
-                match self.use_busy(|fd| read(fd, buf)) {
+                match self.use_busy(&mut receive) {
                     Some(done) => return Poll::Ready(done),
                     None => continue,
                 }
             };
             ready!(self.poll_queued(&accepted, cx))?;
-            let spare = buf.capacity() - buf.len();
             let mut done = None;
             let tried = accepted.try_io(Interest::READABLE, || {
-                let bytes = read(accepted.as_fd(), buf)?;
+                let bytes = receive(accepted.as_fd())?;
                 done = Some(bytes);
-                // As epoll(7) allows: a read of a stream that does not fill its buffer has emptied the socket. The error
-                // makes the runtime wait for the next event.
-                if 0 < bytes && bytes < spare { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                // The error makes the runtime wait for the next event.
+                if 0 < bytes && bytes < full { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
             match (done, tried) {
                 (Some(bytes), _) => {
@@ -232,6 +253,18 @@ fn leave_queue(place: &mut Place) {
 
 fn read(fd: BorrowedFd<'_>, buf: &mut Vec<u8>) -> io::Result<usize> {
     Ok(retry_on_intr(|| rustix::io::read(fd, spare_capacity(buf)))?)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn splice(fd: BorrowedFd<'_>, pipe: BorrowedFd<'_>, bytes_max: usize) -> io::Result<usize> {
+    use rustix::pipe::{SpliceFlags, splice};
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    Ok(retry_on_intr(|| splice(fd, None, pipe, None, bytes_max, flags))?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 fn write(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -8,7 +8,7 @@ mod staged;
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -214,6 +214,28 @@ impl ReadHalf {
                     polled => polled,
                 }
             }
+        }
+    }
+
+    pub(crate) fn can_splice(&self) -> bool {
+        match self {
+            ReadHalf::Plain(_) => cfg!(any(target_os = "linux", target_os = "android")),
+            #[cfg(feature = "tls")]
+            ReadHalf::Tls(_) => false,
+        }
+    }
+
+    /// Moves received bytes into an empty pipe.
+    pub(crate) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            ReadHalf::Plain(socket) => socket.poll_splice(cx, pipe, bytes_max),
+            #[cfg(feature = "tls")]
+            ReadHalf::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 

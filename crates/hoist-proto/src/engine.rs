@@ -13,7 +13,7 @@ use http::Method;
 
 pub use self::limits::exceeds_limits;
 use self::limits::plan;
-pub use self::settle::{deliver, settle};
+pub use self::settle::{deliver, is_completed_by, settle};
 use crate::operation::{
     Append, AppendToComplete, BelowMinSize, Create, Finish, OnExisting, Operation, Reply,
 };

@@ -132,6 +132,11 @@ impl Check {
         Self { dialect, expected, trailing: Ok(Vec::new()), content, whole, trailer_repr: Vec::new() }
     }
 
+    /// Returns whether the content, or the representation, is hashed as it arrives.
+    pub(crate) fn is_hashed(&self) -> bool {
+        self.content.is_some() || self.whole.is_some()
+    }
+
     pub(crate) fn is_pending(&self) -> bool {
         self.content.is_some()
     }

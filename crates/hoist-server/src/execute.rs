@@ -75,7 +75,7 @@ impl Claimed {
     async fn perform<B: Content>(
         self,
         shared: &Shared,
-        transport: TransportHandles,
+        mut transport: TransportHandles,
         body: B,
     ) -> Result<Reply, Refusal> {
         let content_bytes = body.size_hint().exact();
@@ -95,6 +95,15 @@ impl Claimed {
                     shared.remove(&self.claim, known, Removal::Expired).await?; // not yet swept
                 }
                 let mut reservation = shared.ledger.admit(&upload, content_bytes, transport.client)?;
+                let body = match shared.take_whole(&upload, &plan, &mut transport, body).await {
+                    Ok(whole) => {
+                        let claim = &self.claim;
+                        return shared
+                            .create_whole(claim, upload, &plan, whole, reservation, transport)
+                            .await;
+                    }
+                    Err(body) => body,
+                };
                 let writer = shared.create(&self.claim, &upload, &mut reservation).await?;
                 let intake = prepare(shared, self.claim, upload, plan, writer, reservation, transport);
                 if is_empty {
@@ -143,7 +152,7 @@ fn prepare(
     reservation: admission::Reservation,
     transport: TransportHandles,
 ) -> Intake {
-    let TransportHandles { dialect, interim, announcement, abort, fields, .. } = transport;
+    let TransportHandles { dialect, interim, announcement, abort, fields, spliced, .. } = transport;
     // Not earlier: from here on there is an upload to resume.
     //= IETF-INT-10, IETF-INT-12, IETF-INT-15
     if let (Some(interim), Some(announcement)) = (&interim, announcement) {
@@ -159,5 +168,6 @@ fn prepare(
         && !content.check.is_pending();
     let interim = interim.filter(|_| reports);
     let progress = interim.map(|interim| progress::Progress::new(dialect, interim, upload.offset));
-    Intake { reservation, claim, upload, plan, writer, abort, progress, content }
+    let spliced = spliced.filter(|_| !content.check.is_hashed());
+    Intake { reservation, claim, upload, plan, writer, abort, progress, content, spliced }
 }

@@ -4,8 +4,11 @@
 //! is still stored, synced and settled. The only `select!`s on the request path are here.
 
 use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -24,6 +27,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::claim::Claim;
 use crate::finish::Received;
+use crate::meter::Spliced;
 use crate::observe::{Event, UploadEvent};
 use crate::progress::Progress;
 use crate::shared::Shared;
@@ -47,6 +51,15 @@ pub(crate) struct Intake {
     /// Reports the durable offset to the peer, if it supports interim responses.
     pub(crate) progress: Option<Progress>,
     pub(crate) content: unverified::UnverifiedContent,
+    /// The way past the process, for content that is not looked at.
+    pub(crate) spliced: Option<Spliced>,
+}
+
+/// Content that has arrived.
+enum Arrived {
+    Frame(Frame<Bytes>),
+    /// The store has accepted this many bytes.
+    Stored(NonZeroUsize),
 }
 
 /// The most that is stored of content which has already arrived when its transfer has to end: about what a kernel buffers
@@ -56,6 +69,9 @@ const LAST_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// The bytes after which a transfer that never waits lets others run.
 const TURN_BYTES: u64 = 4 << 20;
+
+/// The most bytes that go past the process at once.
+const SPLICED_BYTES_MAX: usize = 1 << 20;
 
 impl Intake {
     /// Receives the content, settles the upload, and delivers it if it is complete. Releases the claim in any case, also
@@ -179,10 +195,21 @@ impl Intake {
                 turn_bytes = 0;
                 yield_now().await;
             }
-            let frame = match self.next(shared, &mut body, &mut grace).await {
-                Ok(Some(frame)) => frame,
+            let room_now = self.room_past_the_process(room, *accepted_bytes);
+            let frame = match self.next(shared, &mut body, &mut grace, room_now).await {
+                Ok(Some(Arrived::Frame(frame))) => frame,
+                Ok(Some(Arrived::Stored(bytes))) => {
+                    let bytes = bytes.get() as u64;
+                    room -= bytes;
+                    turn_bytes += bytes;
+                    *accepted_bytes += bytes;
+                    self.report_progress(bytes);
+                    continue;
+                }
                 Ok(None) => return Ok(End::AllReceived),
-                Err(cause) => return Ok(End::Interrupted(cause)),
+                Err(Stopped::Interrupted(cause)) => return Ok(End::Interrupted(cause)),
+                Err(Stopped::Failed(Error::Full)) => return Ok(End::StorageFull),
+                Err(Stopped::Failed(failure)) => return Err(failure),
             };
             let mut data = match frame.into_data() {
                 Ok(data) if data.has_remaining() => data,
@@ -217,13 +244,17 @@ impl Intake {
             if exceeds {
                 return Ok(End::OverLimit);
             }
-            if let Some(progress) = &mut self.progress {
-                progress.accepted(bytes, &mut *self.writer, &self.claim);
-            }
+            self.report_progress(bytes);
         }
     }
 
-    /// Returns the next frame of the content, or `None` at its end.
+    fn report_progress(&mut self, bytes: u64) {
+        if let Some(progress) = &mut self.progress {
+            progress.accepted(bytes, &mut *self.writer, &self.claim);
+        }
+    }
+
+    /// Returns the next content, or `None` at its end. At most `room` bytes go past the process.
     ///
     /// An interrupted transfer still yields the content that has arrived: the peer's system may have reported these bytes
     /// as delivered, and the peer asks for the offset next. The error is the reason why there will be no more content.
@@ -233,15 +264,18 @@ impl Intake {
         shared: &Shared,
         body: &mut B,
         grace: &mut Option<GracePeriod>,
-    ) -> Result<Option<Frame<Bytes>>, InterruptCause> {
+        room: usize,
+    ) -> Result<Option<Arrived>, Stopped> {
         loop {
             // Content that has arrived in full is not interrupted any more.
             if body.is_end_stream() {
                 return Ok(None);
             }
             if let Some(grace) = grace {
-                return grace.next(body).await;
+                return Ok(grace.next(body).await?.map(Arrived::Frame));
             }
+            let (writer, spliced) = (&mut *self.writer, self.spliced.as_ref());
+            let arrived = poll_fn(|cx| poll_arrived(cx, body, writer, spliced, room));
             let interrupted = tokio::select! {
                 biased;
                 () = self.claim.stopped() => InterruptCause::Superseded,
@@ -252,13 +286,46 @@ impl Intake {
                     }
                     continue;
                 }
-                frame = body.frame() => {
-                    return frame.transpose().map_err(|failure| interruption(&failure.into()));
-                }
+                arrived = arrived => return arrived,
             };
             *grace = Some(GracePeriod::new(interrupted, self.abort.as_ref()));
         }
     }
+}
+
+/// The reason why there will be no more content.
+enum Stopped {
+    Interrupted(InterruptCause),
+    /// The store could not take bytes past the process.
+    Failed(Error),
+}
+
+impl From<InterruptCause> for Stopped {
+    fn from(cause: InterruptCause) -> Self {
+        Self::Interrupted(cause)
+    }
+}
+
+/// Returns the next content: bytes that went past the process, if they can, or else a frame.
+fn poll_arrived<B: Content>(
+    cx: &mut Context<'_>,
+    body: &mut B,
+    writer: &mut dyn Writer,
+    spliced: Option<&Spliced>,
+    room: usize,
+) -> Poll<Result<Option<Arrived>, Stopped>> {
+    if let Some(Spliced { splice, received }) = spliced.filter(|_| room > 0) {
+        let mut source =
+            |cx: &mut Context<'_>, pipe: BorrowedFd<'_>, bytes_max| splice.poll_splice(cx, pipe, bytes_max);
+        let stored = ready!(writer.poll_splice(cx, room, &mut source)).map_err(Stopped::Failed)?;
+        if let Some(bytes) = stored {
+            received.fetch_add(bytes.get() as u64, Ordering::Relaxed);
+            return Poll::Ready(Ok(Some(Arrived::Stored(bytes))));
+        }
+    }
+    let frame = ready!(Pin::new(body).poll_frame(cx)).transpose();
+    let frame = frame.map_err(|failure| interruption(&failure.into()))?;
+    Poll::Ready(Ok(frame.map(Arrived::Frame)))
 }
 
 /// The end of an interrupted transfer. It accepts the content that has arrived and does not wait for the peer.
@@ -303,6 +370,15 @@ impl GracePeriod {
 }
 
 impl Intake {
+    /// Returns how many of the next bytes may go past the process. Reserves quota for them.
+    fn room_past_the_process(&mut self, room: u64, accepted_bytes: u64) -> usize {
+        if self.spliced.is_none() {
+            return 0;
+        }
+        let room = usize::try_from(room).unwrap_or(SPLICED_BYTES_MAX).min(SPLICED_BYTES_MAX);
+        self.granted(accepted_bytes, room)
+    }
+
     /// Reserves quota for the next `bytes` bytes, and returns how many are granted.
     fn granted(&mut self, accepted_bytes: u64, bytes: usize) -> usize {
         let at = self.plan.at.advance(accepted_bytes);

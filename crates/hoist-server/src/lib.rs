@@ -49,6 +49,7 @@ mod transition;
 mod transport_handles;
 mod unverified;
 mod upload_id;
+mod whole;
 
 pub use answer::{Answer, Body};
 pub use builder::{BadEndpoint, Builder};

@@ -2,6 +2,7 @@
 //!
 //! A request ends when its response's body has been sent, or when the transport drops it.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,6 +63,12 @@ impl Meter {
         Metered { body, received: Arc::clone(&self.received) }
     }
 
+    /// Returns the handle that moves the content of a body past it, counted, if the body has one.
+    pub(crate) fn spliced<B: 'static>(&self, body: &B) -> Option<Spliced> {
+        let splice = (body as &dyn Any).downcast_ref::<hoist_http::Body>()?.splice()?;
+        Some(Spliced { splice, received: Arc::clone(&self.received) })
+    }
+
     /// Notes the response, and reports it if it is a refusal.
     pub(crate) fn answered(&mut self, status: StatusCode, summary: Option<Summary>) {
         self.request.status = Some(status);
@@ -94,6 +101,14 @@ fn redacted(path: &str) -> String {
         Err(_) => segment.to_owned(),
     };
     path.split('/').map(short).collect::<Vec<_>>().join("/")
+}
+
+/// The way of content past the process, and the counter of its bytes. An extension of requests whose body is that of
+/// `hoist-http` itself: a router's body may change the content.
+#[derive(Clone)]
+pub(crate) struct Spliced {
+    pub(crate) splice: hoist_http::Splice,
+    pub(crate) received: Arc<AtomicU64>,
 }
 
 /// The body of a request, counted.

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hoist_proto::dialect::{self, Detected, Dialect, DialectOptions, Resource, tus1};
-use hoist_proto::operation::Reply;
+use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Reason, Refusal};
 use http::request::Parts;
 use http::{HeaderValue, Request, header};
@@ -17,7 +17,7 @@ use crate::answer::Answer;
 use crate::cors::CorsRequest;
 use crate::engage::{Engaged, FamilyFrom};
 use crate::intake::Content;
-use crate::meter::{Meter, Summary};
+use crate::meter::{Meter, Spliced, Summary};
 use crate::route::{Route, route};
 use crate::shared::{Hoist, Interims, Shared};
 use crate::{answer, discover, form, readiness};
@@ -31,12 +31,15 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let hoist = self.latest();
         let client = hoist.shared().proxies.client_view(request.extensions(), request.headers()).client;
         let measured = async move {
             let observers = &hoist.shared().observers;
             let mut meter = Meter::new(observers, client, request.method(), request.uri().path());
+            if let Some(spliced) = meter.spliced(request.body()) {
+                request.extensions_mut().insert(spliced);
+            }
             let mut answer = hoist.answer(request.map(|body| meter.metered(body))).await;
             let summary = answer.extensions_mut().remove::<Summary>();
             meter.answered(answer.status(), summary);
@@ -107,16 +110,41 @@ impl Hoist {
         head: Parts,
         mut body: B,
     ) -> Result<Reply, Refusal> {
-        let shared = self.shared();
         let decoded = dialect.decode(&head, resource, body.size_hint().exact())?;
+        if matches!(decoded.operation, Operation::Create(_)) {
+            // It needs the store in any case, so the whole of it runs there.
+            let (hoist, base) = (self.clone(), base.to_owned());
+            return self
+                .own(move |shared| async move {
+                    match hoist.engage(FamilyFrom::Dialect, decoded, &head, &mut body).await? {
+                        Engaged::Answered(_, outcome) => outcome,
+                        Engaged::Claimed(claimed) => {
+                            let transport = shared.transport_handles(
+                                dialect,
+                                &claimed.request.operation,
+                                &claimed.decision,
+                                &base,
+                                &head,
+                            );
+                            claimed.execute(&shared, transport, body).await
+                        }
+                    }
+                })
+                .await;
+        }
         // Admits, names, claims, loads, sizes and decides, in this order.
         let claimed = match self.engage(FamilyFrom::Dialect, decoded, &head, &mut body).await? {
             Engaged::Answered(_, outcome) => return outcome,
-            Engaged::Claimed(claimed) if claimed.is_answered() => return claimed.answer(shared).await,
+            Engaged::Claimed(claimed) if claimed.is_answered() => return claimed.answer(self.shared()).await,
             Engaged::Claimed(claimed) => claimed,
         };
-        let transport =
-            shared.transport_handles(dialect, &claimed.request.operation, &claimed.decision, base, &head);
+        let transport = self.shared().transport_handles(
+            dialect,
+            &claimed.request.operation,
+            &claimed.decision,
+            base,
+            &head,
+        );
         self.own(move |shared| async move { claimed.execute(&shared, transport, body).await }).await
     }
 
@@ -132,7 +160,9 @@ impl Hoist {
         let shared = self.shared();
         shared.auth.admit(&head).await?; // before any content of an unauthorized peer is read
         let read = shared.draining.run_until_cancelled(form::file(head, body, boundary)).await;
-        let (head, file) = read.ok_or(Reason::Unavailable(Duration::from_secs(1)))??;
+        let (mut head, file) = read.ok_or(Reason::Unavailable(Duration::from_secs(1)))??;
+        // The content is not the body.
+        head.extensions.remove::<Spliced>();
         self.run(Dialect::Conventional, resource, base, head, file).await
     }
 }

@@ -77,6 +77,12 @@ pub trait Target: Send + Sync + 'static {
 
     /// Returns whether the content stays in the store after its delivery.
     fn leaves_content(&self) -> bool;
+
+    /// Returns the answer to every representation, if there is only one and [`deliver`](Self::deliver) does nothing else. It
+    /// is then not called for small uploads, which are created with their answer. The default returns `None`.
+    fn constant_answer(&self) -> Option<TargetResponse> {
+        None
+    }
 }
 
 /// A representation, and the store that has its bytes.
@@ -101,6 +107,10 @@ pub(crate) fn of_part() -> TargetResponse {
 pub struct Keep;
 
 impl Target for Keep {
+    fn constant_answer(&self) -> Option<TargetResponse> {
+        Some(TargetResponse::of(StatusCode::CREATED))
+    }
+
     fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
         Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
     }

@@ -137,7 +137,7 @@ impl Shared {
     }
 
     /// Updates what this process keeps of an upload after a transition.
-    fn follow(&self, transition: &Transition<'_>) {
+    pub(crate) fn follow(&self, transition: &Transition<'_>) {
         let Transition { upload, to, .. } = *transition;
         let id = upload.id;
         self.report(transition);

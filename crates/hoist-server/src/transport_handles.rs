@@ -12,6 +12,7 @@ use hoist_proto::operation::Operation;
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
 
+use crate::meter::Spliced;
 use crate::proxy;
 use crate::shared::{Interims, Locations, Shared};
 
@@ -25,6 +26,8 @@ pub(crate) struct TransportHandles {
     /// The header section, for the digests of the content.
     pub(crate) fields: HeaderMap,
     pub(crate) client: Option<IpAddr>,
+    /// Moves the content to the store without copying it into the process.
+    pub(crate) spliced: Option<Spliced>,
 }
 
 impl Shared {
@@ -46,7 +49,8 @@ impl Shared {
         };
         let (abort, fields) = (head.extensions.get::<Abort>().cloned(), head.headers.clone());
         let client = self.proxies.client_view(&head.extensions, &head.headers).client;
-        TransportHandles { dialect, interim, announcement, abort, fields, client }
+        let spliced = head.extensions.get::<Spliced>().cloned();
+        TransportHandles { dialect, interim, announcement, abort, fields, client, spliced }
     }
 
     //= IETF-INT-14, TUS1-DF-14

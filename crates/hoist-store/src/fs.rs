@@ -19,6 +19,7 @@ mod layout;
 mod listing;
 mod local_store;
 mod options;
+mod pipe;
 mod read;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "fs/no_sender.rs")]
 mod sender;

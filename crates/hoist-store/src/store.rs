@@ -55,16 +55,18 @@
 //! and must not block later calls. Work that has begun may continue in the background.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::num::NonZeroUsize;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Composition, Interruption, Upload};
+use hoist_proto::upload::{Composition, Interruption, Phase, Upload};
 
 pub use self::error::Error;
 
@@ -98,6 +100,51 @@ pub trait Store: Send + Sync + 'static {
     /// # Cancellation
     /// If dropped, the upload exists without content, or does not exist.
     fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, Box<dyn Writer>>;
+
+    /// Creates a complete upload with all its content, durably, and returns where the content ends.
+    ///
+    /// The effect is that of [`create`](Store::create), [`Writer::write`], [`Writer::sync`] and [`commit`](Store::commit),
+    /// as the default does it. A store may take fewer steps.
+    ///
+    /// # Errors
+    /// As for [`create`](Store::create) and [`commit`](Store::commit), and [`Error::Io`] if the upload accepts more bytes.
+    /// Nothing is left behind, except after a second failure, and then only what a crash may leave.
+    ///
+    /// # Cancellation
+    /// If dropped, the upload exists, complete or not, or does not exist.
+    fn create_whole<'a>(
+        &'a self,
+        upload: &'a Upload,
+        content: Vec<Bytes>,
+        fence: Fence,
+    ) -> StoreFuture<'a, Durable> {
+        Box::pin(async move {
+            if !upload.is_complete() {
+                let doing = "creating an upload with all its content that accepts more".to_owned();
+                return Err(Error::Io { doing, source: std::io::ErrorKind::InvalidInput.into() });
+            }
+            let open = Upload { phase: Phase::Open, ..upload.clone() };
+            let mut writer = self.create(&open, fence).await?;
+            let created = async {
+                let bytes = content.iter().map(|bytes| bytes.len() as u64).sum();
+                for piece in content {
+                    writer.write(piece).await?;
+                }
+                let end = writer.sync().await?;
+                drop(writer);
+                if end.offset() != Offset::new(bytes) {
+                    return Err(Error::Full);
+                }
+                self.commit(upload, fence).await.map(|()| end)
+            };
+            let created = created.await;
+            if created.is_err() {
+                // Best effort. The upload expires.
+                let _ = self.remove(upload.id, fence).await;
+            }
+            created
+        })
+    }
 
     /// Reads an upload and takes the fence. Returns `None` if there is no such upload.
     ///
@@ -300,6 +347,10 @@ pub trait Store: Send + Sync + 'static {
     fn check_health(&self) -> StoreFuture<'_, ()>;
 }
 
+/// Moves the next bytes of content into an empty pipe. See [`Writer::poll_splice`].
+pub type PipeSource<'a> =
+    dyn FnMut(&mut Context<'_>, BorrowedFd<'_>, usize) -> Poll<Option<NonZeroUsize>> + 'a;
+
 /// Writes the content of one request, in order.
 ///
 /// Dropping a writer keeps the bytes it has accepted. The next [`Store::load`] makes them durable and counts them.
@@ -320,6 +371,26 @@ pub trait Writer: Send {
     /// # Cancellation
     /// If dropped, either all the bytes are accepted or none.
     fn write(&mut self, bytes: Bytes) -> StoreFuture<'_, ()>;
+
+    /// Accepts at most `bytes_max` of the next bytes from a pipe, which `source` fills, and returns their number. They do not
+    /// enter the process.
+    ///
+    /// `source` gets an empty pipe and the most bytes to move into it. It returns how many it has moved, or `None` if it
+    /// has none. Pending means that it waits, and has moved none.
+    ///
+    /// `None` means that nothing was accepted, because the source had nothing or because the writer cannot take bytes from
+    /// a pipe, at least not now. The caller then uses [`write`](Writer::write), and may try again later.
+    ///
+    /// # Errors
+    /// As for [`write`](Writer::write). The bytes that the source had moved may be lost.
+    fn poll_splice(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _bytes_max: usize,
+        _source: &mut PipeSource<'_>,
+    ) -> Poll<Result<Option<NonZeroUsize>, Error>> {
+        Poll::Ready(Ok(None))
+    }
 
     /// Makes all accepted bytes durable and returns the offset of their end. Verifies unverified bytes
     /// ([`mark_unverified`](Writer::mark_unverified)).

@@ -5,6 +5,8 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -24,6 +26,9 @@ use crate::transport::ReadHalf;
 
 /// The size of the first read buffer: enough for any common head.
 const READ_BYTES_MIN: usize = 8 << 10;
+
+/// The most room for content whose length is known, before the peer has shown how much it sends at once.
+const FIRST_BYTES_MAX: usize = 32 << 10;
 
 pub(super) struct Reader {
     half: ReadHalf,
@@ -88,7 +93,9 @@ impl Reader {
     /// Takes the buffer, with room for a read. As a `Vec`, because the system may fill its spare capacity.
     fn unshared(&mut self) -> Vec<u8> {
         let bytes = std::mem::take(&mut self.buf).freeze();
-        let room = self.read_bytes.max(2 * bytes.len());
+        // The content of a small request is read at once.
+        let left = usize::try_from(self.framing.left().unwrap_or(0)).unwrap_or(usize::MAX);
+        let room = self.read_bytes.max(2 * bytes.len()).max(left.min(FIRST_BYTES_MAX));
         // If it is shared, the consumer still holds it, and at most a head or a part of a line is left to copy.
         let same = if bytes.is_unique() { Vec::from(bytes) } else { bytes.to_vec() };
         if same.capacity() - same.len() >= room / 2 {
@@ -153,6 +160,34 @@ impl Receiver for Reader {
 
     fn is_end_stream(&self) -> bool {
         self.framing == Framing::Done
+    }
+
+    fn can_splice(&self) -> bool {
+        self.half.can_splice()
+    }
+
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        pace: &mut Pace,
+        pipe: BorrowedFd<'_>,
+        bytes_max: usize,
+    ) -> Poll<Option<NonZeroUsize>> {
+        let Framing::Length(left) = &mut self.framing else { return Poll::Ready(None) };
+        if !self.buf.is_empty() {
+            return Poll::Ready(None);
+        }
+        let bytes_max = usize::try_from(*left).map_or(bytes_max, |left| left.min(bytes_max));
+        // The next read finds out what an error or an end means.
+        let moved = ready!(self.half.poll_splice(cx, pipe, bytes_max)).ok().and_then(NonZeroUsize::new);
+        if let Some(moved) = moved {
+            *left -= moved.get() as u64;
+            if *left == 0 {
+                self.framing = Framing::Done;
+            }
+            pace.arrived(moved.get());
+        }
+        Poll::Ready(moved)
     }
 
     fn has_arrived(&self) -> bool {

@@ -21,6 +21,7 @@ mod h1;
 mod h1_bodies;
 mod h2;
 mod h2_abuse;
+mod splice;
 mod split;
 #[cfg(feature = "tls")]
 mod tls;

@@ -5,7 +5,7 @@ use super::{Bound, End, Ending, Plan, Verdict, without_upload};
 use crate::operation::{Finish, Reply};
 use crate::policy::Policy;
 use crate::refusal::Reason;
-use crate::types::Timestamp;
+use crate::types::{Length, Offset, Timestamp};
 use crate::upload::{
     Completion, Composition, Excess, Interruption, Phase, Semantics, State, TargetResponse, Upload,
 };
@@ -38,7 +38,7 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
     if ending.how == End::OverLimit && (is_unknown || is_truncated_by_size(&upload, plan)) {
         return (upload, Verdict::Remove(over_limit(plan.room.bound, None)));
     }
-    if is_complete(&upload, plan, ending.how) {
+    if is_complete(&upload, plan, upload.offset.offset(), ending.how) {
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
         //= TUS1-PATCH-11
@@ -82,11 +82,17 @@ fn is_truncated_by_size(upload: &Upload, plan: &Plan) -> bool {
         && matches!(plan.room.bound, Bound::Size(_) | Bound::Integer)
 }
 
+/// Returns whether a new upload is complete with content of this length, if all of it arrives.
+pub fn is_completed_by(upload: &Upload, plan: &Plan, content: Length) -> bool {
+    let end = plan.at.advance(content.get());
+    end.is_some_and(|end| is_complete(upload, plan, end, End::AllReceived))
+}
+
 /// Returns whether the upload is complete after content that ended in this way.
 //= TUS1-CDL-05
 //= TOK-CRE-04, TOK-APP-05a, IETF-CMP-01, IETF-CMP-03, IETF-CMP-04
-fn is_complete(upload: &Upload, plan: &Plan, how: End) -> bool {
-    let at_length = upload.length.map(|length| length.is_reached(upload.offset.offset()));
+fn is_complete(upload: &Upload, plan: &Plan, end: Offset, how: End) -> bool {
+    let at_length = upload.length.map(|length| length.is_reached(end));
     let at_end = how == End::AllReceived && plan.finish == Finish::Here;
     match upload.semantics.completion {
         Completion::AtLength => at_length == Some(true),

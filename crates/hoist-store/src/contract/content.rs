@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, LARGEST_INTEGER, Length, Offset};
+use hoist_proto::upload::Upload;
 use tokio::task::JoinSet;
 
 use super::{ONE, Site, content, create, delivered, end_of, load, pattern, sample, stored};
@@ -16,6 +17,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     an_append_continues_at_the_offset(&fresh()).await;
     an_append_at_another_offset_fails(&fresh()).await;
     an_upload_may_be_empty(&fresh()).await;
+    an_upload_is_created_with_all_its_content(&fresh()).await;
     a_length_without_space_leaves_nothing(&fresh()).await;
     discarding_content_keeps_the_offset(&fresh()).await;
     commit_and_discard_keeps_only_the_record(&fresh()).await;
@@ -133,6 +135,43 @@ async fn an_upload_may_be_empty(site: &impl Site) {
     let found = load(&*store, upload.id, ONE).await;
     assert_eq!((found.offset.offset(), found.is_complete()), (Offset::ZERO, true));
     assert!(content(&*store, upload.id, Offset::ZERO).await.is_empty());
+}
+
+async fn an_upload_is_created_with_all_its_content(site: &impl Site) {
+    let store = site.open().await;
+    for (number, sizes) in [(1, &[3, 0, 20_000][..]), (2, &[]), (3, &[1])] {
+        let length = sizes.iter().sum::<usize>();
+        let upload = Upload { length: Some(Length::new(length as u64)), ..delivered(&sample(number)) };
+        let mut at = 0;
+        let pieces = sizes.iter().map(|&size| {
+            at += size;
+            pattern(0, at - size, size)
+        });
+        let end = store.create_whole(&upload, pieces.collect(), ONE).await.expect("a free id can be created");
+        assert_eq!(end.offset(), Offset::new(length as u64));
+        let again = store.create_whole(&upload, Vec::new(), Fence::new(2)).await;
+        assert!(matches!(again, Err(Error::Exists)), "{again:?}");
+        assert!(matches!(store.create(&sample(number), Fence::new(2)).await.map(drop), Err(Error::Exists)));
+        let loaded = load(&*store, upload.id, ONE).await;
+        assert_eq!(loaded, Upload { offset: end, touched: loaded.touched, ..upload.clone() });
+    }
+    drop(store);
+    let store = site.open().await;
+    for (number, length) in [(1, 20_003), (2, 0), (3, 1)] {
+        let loaded = load(&*store, sample(number).id, ONE).await;
+        assert_eq!(
+            (loaded.offset.offset(), loaded.phase),
+            (Offset::new(length as u64), delivered(&sample(number)).phase)
+        );
+        assert!(content(&*store, loaded.id, Offset::ZERO).await == pattern(0, 0, length));
+    }
+    let open = store.create_whole(&sample(4), vec![pattern(0, 0, 5)], ONE).await;
+    assert!(open.is_err(), "it accepts more bytes");
+    store.remove(sample(1).id, Fence::new(2)).await.expect("removed");
+    let again = store.create_whole(&delivered(&sample(1)), Vec::new(), Fence::new(3)).await;
+    assert_eq!(again.expect("the id is free").offset(), Offset::ZERO);
+    let fenced = store.commit(&delivered(&sample(1)), Fence::new(2)).await;
+    assert!(matches!(fenced, Err(Error::Fenced)), "it has taken the fence");
 }
 
 async fn a_length_without_space_leaves_nothing(site: &impl Site) {

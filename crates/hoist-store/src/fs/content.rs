@@ -28,7 +28,7 @@
 //! truncate acknowledged bytes.
 
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -40,7 +40,7 @@ use super::failure::{Failure, Repair};
 use super::layout::{ParentDir, ParentDirs};
 use super::thread_pool::lock;
 use super::upload_dir::UploadDir;
-use super::{acknowledged, sys};
+use super::{acknowledged, pipe, sys};
 use crate::store::Error;
 
 /// An upload's content file, open for writing.
@@ -165,11 +165,21 @@ impl Content {
     //= TOK-CRE-01
     //= TOK-APP-05
     pub(super) fn append<'a>(&self, pieces: impl Iterator<Item = &'a Bytes>) -> Result<(), Failure> {
+        let mut buffers = pieces.map(|bytes| IoSlice::new(bytes)).collect::<Vec<_>>();
+        self.extend(|file, at| sys::write_all(file, at, &mut buffers))
+    }
+
+    /// Appends bytes from a pipe. If they do not all fit, the ones that do are kept, and the rest stays in the pipe.
+    pub(super) fn append_from_pipe(&self, pipe: BorrowedFd<'_>, bytes: usize) -> Result<(), Failure> {
+        self.extend(|file, at| pipe::splice_all(pipe, file, at, bytes))
+    }
+
+    /// Appends by a call that writes at the end and returns the number of bytes written, and the error that prevented more.
+    fn extend(&self, write: impl FnOnce(&OwnedFd, u64) -> (u64, Result<(), Errno>)) -> Result<(), Failure> {
         let writing = lock(&self.writing);
         check(writing.failure.as_ref())?;
-        let mut buffers = pieces.map(|bytes| IoSlice::new(bytes)).collect::<Vec<_>>();
         let at = self.end();
-        let (bytes, written) = sys::write_all(&self.file, at, &mut buffers);
+        let (bytes, written) = write(&self.file, at);
         self.end.store(at + bytes, Ordering::Release);
         if writing.unverified.is_none() {
             self.written.store(at + bytes, Ordering::Release);

@@ -13,15 +13,16 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use hoist_proto::types::UploadId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::{CONTENT, CONTENT_NEW, DRAFT, ParentDir, ParentDirs, REMOVED_SUFFIX, label};
 use super::options::{Durability, Headroom, Options};
-use super::setup;
 use super::sys::{self, Dir, failed};
 use super::upload_dir::UploadDir;
+use super::{acknowledged, setup};
 use crate::record::{self, Record};
 use crate::store::Error;
 
@@ -199,6 +200,42 @@ impl DataDir {
             self.delete_dir(ParentDir::Open, &id.to_string())?;
         }
         filled
+    }
+
+    /// Creates the directory of a complete upload, with its content. Returns the number of bytes. Leaves nothing behind if it
+    /// fails. The upload is durable once its parent directory is synced.
+    pub(super) fn create_whole(&self, record: &Record, content: &[Bytes]) -> Result<u64, Error> {
+        let (id, parent) = (record.upload.id, ParentDir::Done);
+        let bytes = content.iter().map(|piece| piece.len() as u64).sum();
+        if self.grant(bytes) < bytes {
+            return Err(Error::Full);
+        }
+        let doing = |errno| failed(format!("creating {}", label(parent, id)), errno);
+        if !record.upload.is_complete() {
+            return Err(doing(Errno::INVAL));
+        }
+        match self.done.make_dir(&id.to_string()) {
+            Err(Errno::EXIST) => return Err(Error::Exists),
+            made => made.map_err(doing)?,
+        }
+        let filled = (|| {
+            let dir = self.done.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
+            let upload_dir = self.upload_dir(parent, id, dir);
+            let file = upload_dir.handle.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
+            let mut pieces = content.iter().map(|piece| IoSlice::new(piece)).collect::<Vec<_>>();
+            sys::write_all(&file, 0, &mut pieces).1.map_err(doing)?;
+            if self.is_disk {
+                sys::sync_data(&file).map_err(doing)?;
+            }
+            acknowledged::set(&file, bytes).map_err(doing)?;
+            // Last, because a directory with a record is an upload.
+            upload_dir.write_record(record)?;
+            upload_dir.sync()
+        })();
+        if filled.is_err() {
+            self.delete_dir(parent, &id.to_string())?;
+        }
+        filled.map(|()| bytes)
     }
 
     /// Moves a complete upload to `done`.

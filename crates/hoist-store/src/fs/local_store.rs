@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Offset, UploadId};
 use hoist_proto::upload::{Composition, Upload};
 use rustix::fs::OFlags;
@@ -19,7 +20,7 @@ use rustix::io::Errno;
 use super::content::Content;
 use super::data_dir::DataDir;
 use super::entry::Entries;
-use super::layout::{CONTENT, CONTENT_NEW, ParentDirs};
+use super::layout::{CONTENT, CONTENT_NEW, ParentDir, ParentDirs};
 use super::listing::LocalListing;
 use super::options::{Headroom, Options};
 use super::sender::Sender;
@@ -183,7 +184,31 @@ impl Store for LocalStore {
                 let queue = Arc::new(WriteQueue::new(pool, content, fence));
                 Ok(LocalWriter::new(queue, Arc::clone(lock.entry()), data_dir, syncer))
             };
-            Ok(Box::new(self.io_pool.call(job).await?) as Box<dyn Writer>)
+            Ok(Box::new(self.disk_pool.call(job).await?) as Box<dyn Writer>)
+        })
+    }
+
+    //= TOK-CRE-05, TOK-OFF-03
+    fn create_whole<'a>(
+        &'a self,
+        upload: &'a Upload,
+        content: Vec<Bytes>,
+        fence: Fence,
+    ) -> StoreFuture<'a, Durable> {
+        Box::pin(async move {
+            let entry = self.entries.of(upload.id);
+            let guard = Arc::clone(&entry.lock).lock_owned().await;
+            let lock = UploadLock::new(upload.id, entry, guard);
+            let (upload, data_dir) = (without_offset(upload), Arc::clone(&self.data_dir));
+            let job = move || {
+                data_dir.ensure_free(upload.id)?;
+                lock.entry().admit(fence)?;
+                let bytes = data_dir.create_whole(&Record { upload, discarded: None }, &content)?;
+                lock.entry().reset();
+                Ok(((Offset::new(bytes), lock), ParentDir::Done.into()))
+            };
+            let (end, lock) = self.syncer.call(job).await?;
+            Ok(lock.attest(end))
         })
     }
 

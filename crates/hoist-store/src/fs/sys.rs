@@ -15,7 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::store::Error;
 
 #[cfg(test)]
-use self::faults::pass;
+pub(super) use self::faults::pass;
 
 #[cfg(test)]
 pub(super) mod faults;
@@ -43,7 +43,7 @@ pub(super) enum Call {
 /// Returns the error that a test injects into the call. Without tests there is none.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "it fails under test")]
-fn pass(_: Call) -> Result<(), Errno> {
+pub(super) fn pass(_: Call) -> Result<(), Errno> {
     Ok(())
 }
 
@@ -121,6 +121,9 @@ impl Dir {
         let flags =
             OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | how;
         let file = retry_on_intr(|| rustix::fs::openat(&self.0, name, flags, mode))?;
+        if how.contains(OFlags::EXCL) {
+            return Ok(file); // which this call has created
+        }
         if is_regular_file(&rustix::fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) }
     }
 

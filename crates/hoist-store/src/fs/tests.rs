@@ -34,6 +34,7 @@ mod operations;
 mod peek;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod sending;
+mod spliced;
 mod unverified;
 
 #[cfg(feature = "contract")]

@@ -143,6 +143,11 @@ impl UploadDir {
         self.rename(DRAFT, RECORD)
     }
 
+    /// Writes the record of a new upload, atomically. It is durable once the directory is synced.
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), Error> {
+        self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)
+    }
+
     /// Replaces the record atomically. The new one is durable once the directory is synced.
     pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
         self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)?;

@@ -4,7 +4,9 @@
 //! are bounded per upload and in all. An upload that is written faster than it is synced is throttled alone. Leaves the
 //! file to [`content`](super::content).
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hoist_proto::types::Fence;
@@ -15,8 +17,9 @@ use super::data_dir::DataDir;
 use super::failure::Failure;
 use super::layout::ParentDirs;
 use super::options::Options;
+use super::pipe::{self, PIPE_BYTES};
 use super::thread_pool::{ThreadPool, closed, lock};
-use crate::store::Error;
+use crate::store::{Error, PipeSource};
 
 /// The state shared by the queues of all uploads.
 pub(super) struct WritePool {
@@ -136,14 +139,11 @@ impl WriteQueue {
 
     /// Waits until all accepted bytes are written, or writing has failed.
     pub(super) async fn idle(self: &Arc<Self>) {
+        if self.pool.threads.is_polling() {
+            self.write_deferred();
+        }
         let idle = {
             let mut state = lock(&self.state);
-            if state.stage == Stage::Deferred && self.pool.threads.is_polling() {
-                state.stage = Stage::Scheduled;
-                drop(state);
-                self.drain();
-                state = lock(&self.state);
-            }
             if state.stage == Stage::Idle {
                 return;
             }
@@ -256,14 +256,19 @@ impl WriteQueue {
         }
         let queue = Arc::clone(self);
         ThreadPool::defer(Box::new(move || {
-            let mut state = lock(&queue.state);
-            state.is_deferred = false;
-            if state.stage == Stage::Deferred {
-                state.stage = Stage::Scheduled;
-                drop(state);
-                queue.drain();
-            }
+            lock(&queue.state).is_deferred = false;
+            queue.write_deferred();
         }));
+    }
+
+    /// Writes the queued bytes if they wait for the writer's task.
+    fn write_deferred(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        if state.stage == Stage::Deferred {
+            state.stage = Stage::Scheduled;
+            drop(state);
+            self.drain();
+        }
     }
 
     /// Writes the queued bytes. Runs on a thread of the pool.
@@ -272,6 +277,11 @@ impl WriteQueue {
         let written = self.write(&batch);
         self.release(&batch);
         drop(batch);
+        self.written(written);
+    }
+
+    /// Goes on after a write.
+    fn written(self: &Arc<Self>, written: Result<(), Failure>) {
         let mut state = lock(&self.state);
         if let Err(failure) = written {
             // Nothing behind the failure is written, so the content stays without gaps.
@@ -288,6 +298,43 @@ impl WriteQueue {
             drop(state);
             self.reschedule();
         }
+    }
+
+    /// Moves bytes from `source` to the content, through the pipe of this thread, which polls the writer's task. Returns
+    /// `None` if the source has none to move, or if queued bytes or a sync come first.
+    pub(super) fn poll_splice(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+        source: &mut PipeSource<'_>,
+    ) -> Poll<Result<Option<NonZeroUsize>, Error>> {
+        let bytes_max = bytes_max.min(PIPE_BYTES);
+        if !self.pool.threads.is_polling() {
+            return Poll::Ready(Ok(None));
+        }
+        self.write_deferred();
+        let granted = self.pool.data_dir.grant(bytes_max as u64);
+        if granted < bytes_max as u64 || !self.is_idle_for_writes()? {
+            return Poll::Ready(Ok(None));
+        }
+        let spliced = pipe::with(|pipe| {
+            let Poll::Ready(moved) = source(cx, pipe.to(), bytes_max) else { return (Poll::Pending, true) };
+            let Some(bytes) = moved else { return (Poll::Ready(Ok(None)), true) };
+            lock(&self.state).stage = Stage::Scheduled;
+            let appended = self.content.append_from_pipe(pipe.from(), bytes.get());
+            self.written(appended.clone());
+            let is_empty = appended.is_ok();
+            (Poll::Ready(appended.map(|()| moved).map_err(Error::from)), is_empty)
+        });
+        // Without a pipe the bytes take the other way.
+        spliced.unwrap_or(Poll::Ready(Ok(None)))
+    }
+
+    /// Returns whether a write may begin now: nothing is queued, and no sync is too far behind.
+    fn is_idle_for_writes(&self) -> Result<bool, Error> {
+        let state = lock(&self.state);
+        state.check_writable()?;
+        Ok(state.stage == Stage::Idle && !self.is_far_ahead(&state))
     }
 
     /// Writes as much of a batch as fits on the disk.

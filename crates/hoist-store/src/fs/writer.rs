@@ -3,7 +3,9 @@
 //! Owns the order of queueing and syncing for one claim. Leaves both to [`write_queue`](super::write_queue) and
 //! [`sync`](super::sync).
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset};
@@ -15,7 +17,7 @@ use super::layout::ParentDirs;
 use super::sync::Syncer;
 use super::upload_lock::UploadLock;
 use super::write_queue::WriteQueue;
-use crate::store::{Error, StoreFuture, Writer};
+use crate::store::{Error, PipeSource, StoreFuture, Writer};
 
 /// Writes to one upload under one claim.
 pub(super) struct LocalWriter {
@@ -99,6 +101,15 @@ impl LocalWriter {
 impl Writer for LocalWriter {
     fn write(&mut self, bytes: Bytes) -> StoreFuture<'_, ()> {
         Box::pin(self.queue.accept(bytes))
+    }
+
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+        source: &mut PipeSource<'_>,
+    ) -> Poll<Result<Option<NonZeroUsize>, Error>> {
+        self.queue.poll_splice(cx, bytes_max, source)
     }
 
     fn sync(&mut self) -> StoreFuture<'_, Durable> {

@@ -126,7 +126,7 @@ pub(in crate::fs) fn adopt(plan: Option<Arc<Plan>>) {
 }
 
 /// Lets a call through, blocks it, or fails it.
-pub(super) fn pass(call: Call) -> Result<(), Errno> {
+pub(in crate::fs) fn pass(call: Call) -> Result<(), Errno> {
     current().map_or(Ok(()), |plan| plan.pass(call))
 }
 

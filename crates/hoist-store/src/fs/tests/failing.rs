@@ -236,14 +236,21 @@ async fn fails(operation: Operation, call: Call) {
 // proves: TOK-OFF-03
 #[tokio::test]
 async fn failing_syncs_of_files_lose_nothing() {
-    for operation in [Operation::Create, Operation::Append, Operation::VerifyBytes] {
+    for operation in [Operation::Create, Operation::CreateWhole, Operation::Append, Operation::VerifyBytes] {
         fails(operation, Call::SyncData).await;
     }
 }
 
 #[tokio::test]
 async fn failing_syncs_of_directories_lose_nothing() {
-    for operation in [Operation::Create, Operation::VerifyBytes, Operation::Commit, Operation::Deliver] {
+    let operations = [
+        Operation::Create,
+        Operation::CreateWhole,
+        Operation::VerifyBytes,
+        Operation::Commit,
+        Operation::Deliver,
+    ];
+    for operation in operations {
         fails(operation, Call::SyncDir).await;
     }
 }

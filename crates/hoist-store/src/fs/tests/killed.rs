@@ -38,6 +38,11 @@ async fn a_creation_killed_at_any_call_can_be_repeated() {
     killed_at_every_call(Operation::Create).await;
 }
 
+#[tokio::test]
+async fn a_creation_with_all_content_killed_at_any_call_can_be_repeated() {
+    killed_at_every_call(Operation::CreateWhole).await;
+}
+
 // proves: TOK-OFF-03
 #[tokio::test]
 async fn an_append_killed_at_any_call_keeps_acknowledged_bytes() {

@@ -23,6 +23,7 @@ const MORE: u64 = 500;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Create,
+    CreateWhole,
     Append,
     Truncate,
     DropUnverified,
@@ -85,7 +86,7 @@ impl Site {
 
     async fn prepare(&mut self, store: &LocalStore) -> Result<(), Error> {
         match self.operation {
-            Operation::Create => return Ok(()),
+            Operation::Create | Operation::CreateWhole => return Ok(()),
             Operation::JoinOnePart | Operation::JoinSeveralParts => {
                 for part in self.parts() {
                     let part = Upload { id: part, composition: Composition::Part, ..upload(0, None) };
@@ -131,6 +132,15 @@ impl Site {
                     drop(store.create(&subject, fence).await?);
                 }
                 self.write_to(store, BEFORE, fence, After::Keep).await?;
+            }
+            Operation::CreateWhole => {
+                // An earlier attempt may have succeeded and still returned an error.
+                if store.load(subject.id, fence).await?.is_none() {
+                    let content = vec![pattern(0, 300), pattern(300, BEFORE)];
+                    let end = store.create_whole(&answered, content, fence).await?;
+                    self.acknowledge(end.offset());
+                    self.is_complete = true;
+                }
             }
             Operation::Append => self.write_to(store, BEFORE + MORE, fence, After::Keep).await?,
             Operation::Truncate => self.write_to(store, BEFORE + MORE, fence, After::Truncate).await?,

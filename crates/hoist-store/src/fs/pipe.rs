@@ -1,0 +1,121 @@
+//! The pipes through which bytes go from a socket to a file without entering the process.
+//!
+//! A thread has one pipe, which is empty except during a call of [`with`]: a pipe per upload would take two descriptors and
+//! up to a megabyte each.
+
+use std::cell::RefCell;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::{Errno, retry_on_intr};
+
+use super::sys;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::sys::{Call, is_unsupported, pass};
+
+thread_local! {
+    static PIPE: RefCell<Option<Pipe>> = const { RefCell::new(None) };
+}
+
+/// The most bytes that a pipe takes at once.
+pub(super) const PIPE_BYTES: usize = 1 << 20;
+
+/// The two ends of a pipe.
+pub(super) struct Pipe {
+    from: OwnedFd,
+    to: OwnedFd,
+}
+
+impl Pipe {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn new() -> Result<Self, Errno> {
+        let (from, to) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // Smaller pipes work, too. The system may allow no more to this user.
+        let _ = rustix::pipe::fcntl_setpipe_size(&to, PIPE_BYTES);
+        Ok(Self { from, to })
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn new() -> Result<Self, Errno> {
+        Err(Errno::OPNOTSUPP)
+    }
+
+    pub(super) fn from(&self) -> BorrowedFd<'_> {
+        self.from.as_fd()
+    }
+
+    pub(super) fn to(&self) -> BorrowedFd<'_> {
+        self.to.as_fd()
+    }
+}
+
+/// Calls `act` with the pipe of this thread, which is empty. `act` returns whether it has left it empty; if not, the rest is
+/// discarded.
+pub(super) fn with<T>(act: impl FnOnce(&Pipe) -> (T, bool)) -> Result<T, Errno> {
+    let pipe = match PIPE.take() {
+        Some(pipe) => pipe,
+        None => Pipe::new()?,
+    };
+    let (value, is_empty) = act(&pipe);
+    if is_empty {
+        PIPE.set(Some(pipe));
+    }
+    Ok(value)
+}
+
+/// Moves `bytes` bytes from a pipe to an offset of a file. Returns the number of bytes written, and the error that prevented
+/// the rest.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn splice_all(
+    pipe: impl AsFd,
+    file: impl AsFd,
+    at: u64,
+    bytes: usize,
+) -> (u64, Result<(), Errno>) {
+    use rustix::pipe::{SpliceFlags, splice};
+    let mut end = at;
+    while end < at + bytes as u64 {
+        let left = bytes - usize::try_from(end - at).unwrap_or(bytes);
+        let moved = pass(Call::Write).and_then(|()| {
+            retry_on_intr(|| splice(&pipe, None, &file, Some(&mut end), left, SpliceFlags::MOVE))
+        });
+        match moved {
+            Ok(0) => return (end - at, Err(Errno::NOSPC)),
+            Ok(_) => {}
+            Err(errno) if end == at && is_unsupported(errno) => return copy_from_pipe(pipe, file, at, bytes),
+            Err(errno) => return (end - at, Err(errno)),
+        }
+    }
+    (end - at, Ok(()))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn splice_all(
+    pipe: impl AsFd,
+    file: impl AsFd,
+    at: u64,
+    bytes: usize,
+) -> (u64, Result<(), Errno>) {
+    copy_from_pipe(pipe, file, at, bytes)
+}
+
+/// Does the same on a file system that cannot take bytes from a pipe.
+fn copy_from_pipe(pipe: impl AsFd, file: impl AsFd, at: u64, bytes: usize) -> (u64, Result<(), Errno>) {
+    const BUFFER: usize = 64 * 1024;
+    let (mut written, mut buffer) = (0, vec![0; BUFFER.min(bytes)]);
+    while written < bytes as u64 {
+        let left = bytes - usize::try_from(written).unwrap_or(bytes);
+        let room = buffer.len().min(left);
+        let read = match retry_on_intr(|| rustix::io::read(&pipe, &mut buffer[..room])) {
+            Ok(0) => return (written, Err(Errno::IO)),
+            Ok(read) => read,
+            Err(errno) => return (written, Err(errno)),
+        };
+        let (more, result) = sys::write_all(&file, at + written, &mut [IoSlice::new(&buffer[..read])]);
+        written += more;
+        if result.is_err() {
+            return (written, result);
+        }
+    }
+    (written, Ok(()))
+}
