@@ -121,6 +121,11 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
         return Some("a target has no fragment and no user");
     }
     let absolute = target.starts_with("http://") || target.starts_with("https://");
+    let authority =
+        target.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
+    if absolute && !authority.is_none_or(sound_host) {
+        return Some("the authority of a target is a host and a port of 16 bits");
+    }
     let asterisk = target == "*" && line.starts_with("options ");
     if !(target.starts_with('/') || absolute || asterisk) {
         return Some("a target has one of four forms, which must suit the method");
@@ -198,6 +203,7 @@ fn table() -> Vec<String> {
         "OPTIONS * HTTP/1.1",
         "GET http://b/c HTTP/1.1",
         "GET https://b:8/c?d HTTP/1.1",
+        "GET https://b:&/c?d HTTP/1.1",
         "get / HTTP/1.1",
         "M-SEARCH / HTTP/1.1",
         "GET / HTTP/1.0",
