@@ -61,14 +61,15 @@ impl UploadDir {
 
     /// Reads the record. Returns `None` if a crash interrupted the upload's creation, so that no client knows of it.
     pub(super) fn record(&self) -> Result<Option<StoredRecord>, Error> {
-        if let Some(bytes) = self.bytes_of(RECORD)? {
-            return Ok(Some(StoredRecord { record: self.parse_record(&bytes)?, is_draft: false }));
+        // A sync may rename the draft between the first two reads.
+        for (name, is_draft) in [(RECORD, false), (DRAFT, true), (RECORD, false)] {
+            let Some(bytes) = self.bytes_of(name)? else { continue };
+            if is_draft && record::is_torn(&bytes) {
+                return Ok(None);
+            }
+            return Ok(Some(StoredRecord { record: self.parse_record(&bytes)?, is_draft }));
         }
-        let Some(bytes) = self.bytes_of(DRAFT)? else { return Ok(None) };
-        if record::is_torn(&bytes) {
-            return Ok(None);
-        }
-        Ok(Some(StoredRecord { record: self.parse_record(&bytes)?, is_draft: true }))
+        Ok(None)
     }
 
     /// Fails if an earlier version has marked the content as damaged. This version repairs such content instead.
@@ -188,7 +189,11 @@ impl UploadDir {
         if has(RECORD)?.is_some() {
             return Ok(true);
         }
-        Ok(self.bytes_of(DRAFT)?.is_some_and(|draft| !record::is_torn(&draft)))
+        match self.bytes_of(DRAFT)? {
+            Some(draft) => Ok(!record::is_torn(&draft)),
+            // A sync may have renamed the draft between the two calls.
+            None => Ok(has(RECORD)?.is_some()),
+        }
     }
 
     /// Returns whether a join of parts has begun and not ended.

@@ -16,7 +16,7 @@ use super::upload;
 use crate::fs::sys::Call;
 use crate::fs::sys::faults::Faults;
 use crate::fs::{LocalStore, Options};
-use crate::store::{BoxFuture, Store, Writer};
+use crate::store::{BoxFuture, Error, Store, Writer};
 
 const ONE: Fence = Fence::new(1);
 const TWO: Fence = Fence::new(2);
@@ -159,4 +159,33 @@ async fn an_older_peek_does_not_lower_the_durable_offset() {
     let _ = store.load(id(), TWO).await;
     let found = store.load(id(), TWO).await.expect("can be loaded").expect("is there");
     assert_eq!(found.offset.offset(), Offset::new(2000));
+}
+
+/// A background sync makes the draft of a new upload its record while another operation looks for either.
+#[tokio::test]
+async fn a_record_is_found_while_a_sync_gives_it_its_name() {
+    // After the reads of the two parent directories and, for a load, of a mark of damage and of the record.
+    for (skip, is_load) in [(4, true), (3, false)] {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = narrow(&directory);
+        let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
+        writer.write(pattern(0, 1000)).await.expect("writes");
+        faults.hold(Call::Read, skip);
+        let looking = async {
+            if is_load {
+                assert!(store.load(id(), ONE).await.expect("loads").is_some());
+            } else {
+                let created = store.create(&upload(1, None), TWO).await.map(drop);
+                assert!(matches!(created, Err(Error::Exists)));
+            }
+        };
+        let syncing = async {
+            until_holding(&faults).await;
+            while writer.start_sync().offset() < Offset::new(1000) {
+                tokio::task::yield_now().await;
+            }
+            faults.release();
+        };
+        tokio::join!(looking, syncing);
+    }
 }
