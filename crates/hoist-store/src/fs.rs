@@ -21,6 +21,7 @@ mod local_store;
 mod options;
 mod pipe;
 mod read;
+mod record_cache;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "fs/no_sender.rs")]
 mod sender;
 mod setup;

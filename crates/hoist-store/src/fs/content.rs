@@ -33,11 +33,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-use hoist_proto::types::UploadId;
+use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
 use rustix::io::Errno;
 
 use super::failure::{Failure, Repair};
 use super::layout::{ParentDir, ParentDirs};
+use super::record_cache::End;
 use super::thread_pool::lock;
 use super::upload_dir::UploadDir;
 use super::{acknowledged, pipe, sys};
@@ -91,6 +92,8 @@ struct Status {
     /// True if the upload may be lost in a crash because its parent directory has not been synced.
     is_parent_unsynced: bool,
     is_unverified: bool,
+    /// The time of the last byte, as of the last sync; unknown if the file was opened or truncated after it.
+    changed: Option<Timestamp>,
     /// The failure after which the content confirms nothing more.
     failure: Option<Failure>,
     repair: Option<Repair>,
@@ -204,6 +207,18 @@ impl Content {
         (status.is_lasting() && !status.is_unverified).then_some(status.durable)
     }
 
+    /// Returns the end of the file, if all of it is durable and verified.
+    pub(super) fn durable_end(&self) -> Option<End> {
+        let status = lock(&self.status);
+        let is_known = status.failure.is_none() && status.is_lasting() && !status.is_unverified;
+        if !is_known || status.durable != self.end() || (status.durable > 0 && status.changed.is_none()) {
+            return None;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a store; the content reports what it has synced")]
+        let offset = Durable::attest(Offset::new(status.durable));
+        Some(End { offset, changed: status.changed })
+    }
+
     /// Returns the number of bytes that may be acknowledged, without waiting for a running sync.
     pub(super) fn acknowledgeable(&self) -> u64 {
         let status = lock(&self.status);
@@ -277,12 +292,19 @@ impl Content {
         if unverified.is_some() {
             self.written.store(end, Ordering::Release);
         }
+        let changed = self.changed();
         let mut status = lock(&self.status);
+        status.changed = changed;
         status.is_draft = false;
         status.is_unverified &= unverified.is_none();
         status.durable = status.durable.max(written);
         let parents = if status.is_parent_unsynced { ParentDir::Open.into() } else { ParentDirs::NONE };
         Ok(Synced { durable: status.durable, parents })
+    }
+
+    /// Returns the time of the last byte, if there is one.
+    fn changed(&self) -> Option<Timestamp> {
+        rustix::fs::fstat(&self.file).ok().as_ref().and_then(sys::last_byte_at)
     }
 
     /// Takes the right to sync the file, unless it has failed.
@@ -373,6 +395,7 @@ impl Content {
             let durable = {
                 let mut status = lock(&self.status);
                 status.durable = status.durable.min(to);
+                status.changed = None;
                 status.durable
             };
             // The attribute first: a crash in between must not leave a file shorter than its acknowledged offset.

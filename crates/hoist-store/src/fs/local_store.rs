@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Offset, UploadId};
-use hoist_proto::upload::{Composition, Upload};
+use hoist_proto::upload::{Composition, Phase, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -30,7 +30,7 @@ use super::thread_pool::ThreadPool;
 use super::upload_lock::UploadLock;
 use super::write_queue::{Queued, WritePool, WriteQueue};
 use super::writer::LocalWriter;
-use super::{export, join, last_used, read};
+use super::{export, join, last_used, read, record_cache, sys};
 use crate::record::Record;
 use crate::store::{BoxFuture, Error, LastUsed, Listing, Reader, Store, StoreFuture, UploadGroup, Writer};
 
@@ -69,7 +69,7 @@ impl LocalStore {
         let background = ThreadPool::start("hoist-flush", 2)?;
         let disk_pool = ThreadPool::start("hoist-disk", options.disk_threads)?;
         Ok(Self {
-            entries: Arc::new(Entries::new(options.fences_max)),
+            entries: Arc::new(Entries::new(options)),
             io_pool: ThreadPool::start("hoist-files", options.other_threads)?,
             sender: Sender::start(options.other_threads)?,
             bulk_pool: ThreadPool::start("hoist-bulk", 2)?,
@@ -114,16 +114,15 @@ impl LocalStore {
                 return Ok(((None, lock), ParentDirs::NONE));
             };
             let (offset, mut parents) = lock.sync(&data_dir, &dir, &found)?;
-            let mut upload = found.record.upload;
-            if upload.is_complete() {
+            if found.record.upload.is_complete() {
                 // A crash may have come between the commit and its move to `done`.
                 parents = parents.and(data_dir.move_to_done(&mut dir)?);
             }
-            upload.touched = read::touched(&dir, upload.touched)?;
-            Ok(((Some((upload, offset)), lock), parents))
+            let changed = dir.content_stat()?.as_ref().and_then(sys::last_byte_at);
+            Ok(((Some((found.record, offset, changed)), lock), parents))
         };
         let (loaded, lock) = self.syncer.call(job).await?;
-        Ok(loaded.map(|(upload, offset)| Upload { offset: lock.attest(offset), ..upload }))
+        Ok(loaded.map(|(record, offset, changed)| lock.loaded(record, offset, changed)))
     }
 
     async fn commit_record(&self, upload: &Upload, fence: Fence, fate: ContentFate) -> Result<(), Error> {
@@ -140,7 +139,7 @@ impl LocalStore {
             if fate == ContentFate::Discarded && !is_complete {
                 return Err(dir.failed("discarding incomplete", CONTENT, Errno::INVAL));
             }
-            let mut parents = lock.unsynced_parents(&dir);
+            let (mut parents, mut end) = (lock.unsynced_parents(&dir), None);
             if is_complete {
                 // After a crash a complete upload must not be found without its bytes.
                 let (stored, unsynced) = lock.sync(&data_dir, &dir, &old)?;
@@ -148,8 +147,10 @@ impl LocalStore {
                 if fate == ContentFate::Discarded {
                     discarded = discarded.or(Some(stored));
                 }
+                end = lock.end_without_writer(&dir, stored)?;
             }
-            lock.replace_record(&dir, &Record { upload, discarded })?;
+            let record = Record { upload, discarded };
+            lock.replace_record(&dir, &record)?;
             if is_complete {
                 parents = parents.and(data_dir.move_to_done(&mut dir)?);
             }
@@ -157,9 +158,10 @@ impl LocalStore {
             if fate == ContentFate::Discarded {
                 dir.remove_file(CONTENT)?;
             }
-            Ok((lock, parents))
+            Ok(((lock, record, end), parents))
         };
-        self.syncer.call(job).await?.committed();
+        let (lock, record, end) = self.syncer.call(job).await?;
+        lock.committed(record, end);
         Ok(())
     }
 }
@@ -178,11 +180,13 @@ impl Store for LocalStore {
             let job = move || {
                 data_dir.ensure_free(upload.id)?;
                 lock.entry().admit(fence)?;
-                let (dir, file) = data_dir.create(&Record { upload, discarded: None })?;
+                let record = Record { upload, discarded: None };
+                let (dir, file) = data_dir.create(&record)?;
                 lock.entry().reset();
+                lock.entry().set_record(Arc::new(record));
                 let content = Arc::new(Content::created(dir, file));
                 let queue = Arc::new(WriteQueue::new(pool, content, fence));
-                Ok(LocalWriter::new(queue, Arc::clone(lock.entry()), data_dir, syncer))
+                Ok(LocalWriter::new(queue, lock.entry().clone(), data_dir, syncer))
             };
             Ok(Box::new(self.disk_pool.call(job).await?) as Box<dyn Writer>)
         })
@@ -212,21 +216,28 @@ impl Store for LocalStore {
         })
     }
 
+    // From memory if possible, without another thread.
     //= TOK-OFF-03
     fn load(&self, id: UploadId, fence: Fence) -> StoreFuture<'_, Option<Upload>> {
+        if let Some(loaded) = self.entries.cached(id, Some(fence)) {
+            return Box::pin(std::future::ready(loaded.map(Some)));
+        }
         Box::pin(async move { self.read_upload(self.lock(id, fence, Queued::Write).await?).await })
     }
 
     // Waits for the disk only: if another operation holds the lock for longer, the offset that is known to be durable is
     // returned.
     fn peek(&self, id: UploadId) -> StoreFuture<'_, Option<Upload>> {
+        if let Some(seen) = self.entries.cached(id, None) {
+            return Box::pin(std::future::ready(seen.map(Some)));
+        }
         Box::pin(async move {
             let entry = self.entries.of(id);
             let guard = if let Ok(guard) = Arc::clone(&entry.lock).try_lock_owned() {
                 guard
             } else {
                 let peek_guard = Arc::clone(&entry.peek_lock).lock_owned().await;
-                let (data_dir, peeked_entry) = (Arc::clone(&self.data_dir), Arc::clone(&entry));
+                let (data_dir, peeked_entry) = (Arc::clone(&self.data_dir), entry.clone());
                 let job = move || {
                     let peeked = read::peek_beside(&data_dir, id, &peeked_entry);
                     drop(peek_guard);
@@ -264,7 +275,8 @@ impl Store for LocalStore {
                 let file = dir.content(OFlags::WRONLY)?.ok_or_else(|| dir.content_missing())?;
                 let content = Arc::new(Content::durable(&dir, file, stored.get(), !parents.is_empty()));
                 let queue = Arc::new(WriteQueue::new(pool, content, fence));
-                let writer = LocalWriter::new(queue, Arc::clone(lock.entry()), data_dir, syncer);
+                let writer = LocalWriter::new(queue, lock.entry().clone(), data_dir, syncer);
+                lock.entry().set_record(Arc::new(found.record));
                 Ok(((writer, lock), parents))
             };
             let (writer, _lock) = self.syncer.call(job).await?;
@@ -357,14 +369,19 @@ impl Store for LocalStore {
                     return Err(dir.failed("discarding incomplete", CONTENT, Errno::INVAL));
                 }
                 let (stored, parents) = lock.sync(&data_dir, &dir, &found)?;
-                if found.record.discarded.is_none() {
-                    lock.replace_record(&dir, &Record { discarded: Some(stored), ..found.record })?;
+                let end = lock.end_without_writer(&dir, stored)?;
+                let mut record = found.record;
+                if record.discarded.is_none() {
+                    record.discarded = Some(stored);
+                    lock.replace_record(&dir, &record)?;
                     dir.sync()?;
                 }
                 dir.remove_file(CONTENT)?;
-                Ok(((), parents))
+                Ok(((lock, record, end), parents))
             };
-            self.syncer.call(job).await
+            let (lock, record, end) = self.syncer.call(job).await?;
+            lock.committed(record, end);
+            Ok(())
         })
     }
 
@@ -442,7 +459,12 @@ enum ContentFate {
     Discarded,
 }
 
-/// Returns the upload as a record contains it.
+/// Returns the upload as a record contains it. Shares no buffer with the request that brought the fields.
 fn without_offset(upload: &Upload) -> Upload {
-    Upload { offset: Durable::ZERO, ..upload.clone() }
+    let mut upload = Upload { offset: Durable::ZERO, ..upload.clone() };
+    record_cache::copy_values(&mut upload.origin.fields);
+    if let Phase::Delivered(answer) | Phase::Failed(answer) = &mut upload.phase {
+        record_cache::copy_values(&mut answer.fields);
+    }
+    upload
 }

@@ -79,9 +79,13 @@ pub struct Options {
     /// The number of unsynced bytes of an upload at which a background sync starts. An upload never has more than twice
     /// as many, so that a sync with a waiting caller is short: under a second on a disk that writes 100 MB a second.
     pub sync_bytes: u64,
-    /// The number of idle uploads whose fences are remembered. A claim that was superseded longer ago, in uploads used,
-    /// would no longer be refused. Servers end superseded claims within seconds.
+    /// The number of idle uploads whose fences are remembered; up to twice as many are. A claim that was superseded
+    /// longer ago, in uploads used, would no longer be refused. Servers end superseded claims within seconds.
     pub fences_max: usize,
+    /// The number of idle uploads whose records are kept in memory, so that a query needs no file.
+    pub cache_uploads_max: usize,
+    /// The memory that these records may take, in bytes.
+    pub cache_bytes_max: usize,
 }
 
 impl Default for Options {
@@ -94,7 +98,9 @@ impl Default for Options {
             disk_threads: 20,
             other_threads: 4,
             sync_bytes: 32 * 1024 * 1024,
-            fences_max: 65_536,
+            fences_max: 50_000,
+            cache_uploads_max: 8192,
+            cache_bytes_max: 8 * 1024 * 1024,
         }
     }
 }

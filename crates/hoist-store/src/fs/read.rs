@@ -143,15 +143,12 @@ pub(super) fn peek_beside(
 }
 
 /// Returns the time of the last change: the recorded time, or that of the content's last byte if it is later.
-pub(super) fn touched(dir: &UploadDir, recorded: Timestamp) -> Result<Timestamp, Error> {
+fn touched(dir: &UploadDir, recorded: Timestamp) -> Result<Timestamp, Error> {
     Ok(dir.content_stat()?.map_or(recorded, |stat| touched_by(&stat, recorded)))
 }
 
 fn touched_by(content: &Stat, recorded: Timestamp) -> Timestamp {
-    if content.st_size == 0 {
-        return recorded;
-    }
-    recorded.max(Timestamp::from_millis(sys::changed_ms(content)))
+    sys::last_byte_at(content).map_or(recorded, |changed| changed.max(recorded))
 }
 
 /// An entry of a parent directory, as a listing reads it.

@@ -9,6 +9,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use hoist_proto::types::Timestamp;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -247,6 +248,11 @@ pub(super) fn changed_ms(stat: &Stat) -> u64 {
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the types differ by platform")]
     let (seconds, nanos) = (stat.st_mtime as i64, stat.st_mtime_nsec as u64);
     u64::try_from(seconds).unwrap_or(0).saturating_mul(1000).saturating_add(nanos / 1_000_000)
+}
+
+/// Returns the time at which a file got its last byte, if it has one.
+pub(super) fn last_byte_at(stat: &Stat) -> Option<Timestamp> {
+    (stat.st_size > 0).then(|| Timestamp::from_millis(changed_ms(stat)))
 }
 
 /// Makes the content of a file and its length durable.

@@ -22,6 +22,7 @@ pub(super) fn open(directory: &Path) -> LocalStore {
 }
 
 mod blocked;
+mod cache;
 mod crash;
 mod directories;
 mod disk;

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 
-use hoist_proto::types::{Durable, Offset, UploadId};
+use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
+use hoist_proto::upload::Upload;
 use rustix::fs::OFlags;
 use tokio::sync::OwnedMutexGuard;
 
 use super::data_dir::DataDir;
-use super::entry::Entry;
+use super::entry::EntryRef;
 use super::failure::Repair;
 use super::layout::{CONTENT, ParentDirs};
+use super::record_cache::{End, Stored};
 use super::upload_dir::{StoredRecord, UploadDir};
 use super::write_queue::{Queued, WriteQueue};
 use super::{acknowledged, content, sys};
@@ -26,18 +28,23 @@ use crate::store::Error;
 /// in the caller's future, which can be dropped.
 pub(super) struct UploadLock {
     id: UploadId,
-    entry: Arc<Entry>,
     /// The writer's queue when the lock was taken: of this claim, or of an older one, whose queue is then closed.
     queue: Option<Arc<WriteQueue>>,
+    /// The end of the content when the lock was taken; `None` if it is unknown, or there is a writer.
+    end: Option<End>,
+    // Released before the entry, which forgets its lock with the last use.
     _guard: OwnedMutexGuard<()>,
+    entry: EntryRef,
 }
 
 impl UploadLock {
-    pub(super) fn new(id: UploadId, entry: Arc<Entry>, guard: OwnedMutexGuard<()>) -> Self {
-        Self { id, queue: entry.queue(), entry, _guard: guard }
+    /// Until the operation puts them back, queries cannot be answered from the entry's record and end.
+    pub(super) fn new(id: UploadId, entry: EntryRef, guard: OwnedMutexGuard<()>) -> Self {
+        let (_, end) = entry.take_stored();
+        Self { id, queue: entry.queue(), end, _guard: guard, entry }
     }
 
-    pub(super) fn entry(&self) -> &Arc<Entry> {
+    pub(super) fn entry(&self) -> &EntryRef {
         &self.entry
     }
 
@@ -205,12 +212,41 @@ impl UploadLock {
         Durable::attest(offset)
     }
 
-    /// Records that a commit and the directories it changed are durable.
-    pub(super) fn committed(&self) {
+    /// Records the result of a load once the directories are synced: the record, the offset returned by `sync`, and the
+    /// time of the content's last byte.
+    pub(super) fn loaded(&self, record: Record, offset: Offset, changed: Option<Timestamp>) -> Upload {
+        let end = End { offset: self.attest(offset), changed };
+        let stored = Stored { record: Arc::new(record), end };
+        let upload = stored.upload();
+        // Of a writer, its content knows more: bytes may be unsynced or unverified.
+        if let Some(end) = self.queue.as_ref().map_or(Some(end), |queue| queue.content.durable_end()) {
+            self.entry.set_end(end);
+        }
+        self.entry.set_record(stored.record);
+        upload
+    }
+
+    /// Records that a commit and the directories it changed are durable. `end` is the end of the content, if the commit
+    /// has determined it.
+    pub(super) fn committed(&self, record: Record, end: Option<End>) {
         if let Some(queue) = &self.queue {
             queue.content.parents_synced();
             self.release_queue();
         }
+        if let Some(end) = end.or(self.end) {
+            self.entry.set_end(end);
+        }
+        self.entry.set_record(Arc::new(record));
+    }
+
+    /// Returns the end of the content, which has `stored` durable bytes, if there is no writer that knows it.
+    pub(super) fn end_without_writer(&self, dir: &UploadDir, stored: Offset) -> Result<Option<End>, Error> {
+        if self.queue.is_some() {
+            return Ok(None);
+        }
+        let changed = dir.content_stat()?.as_ref().and_then(sys::last_byte_at);
+        #[expect(clippy::disallowed_methods, reason = "a store; used once the commit is durable")]
+        Ok(Some(End { offset: Durable::attest(stored), changed }))
     }
 
     fn sync_record(&self, dir: &UploadDir, found: &StoredRecord) -> Result<ParentDirs, Error> {

@@ -12,7 +12,7 @@ use hoist_proto::types::{Durable, Offset};
 
 use super::content::Content;
 use super::data_dir::DataDir;
-use super::entry::Entry;
+use super::entry::EntryRef;
 use super::layout::ParentDirs;
 use super::sync::Syncer;
 use super::upload_lock::UploadLock;
@@ -22,7 +22,7 @@ use crate::store::{Error, PipeSource, StoreFuture, Writer};
 /// Writes to one upload under one claim.
 pub(super) struct LocalWriter {
     queue: Arc<WriteQueue>,
-    entry: Arc<Entry>,
+    entry: EntryRef,
     data_dir: Arc<DataDir>,
     syncer: Syncer,
 }
@@ -31,7 +31,7 @@ impl LocalWriter {
     /// Creates the writer of a queue, and registers the queue in the upload's entry.
     pub(super) fn new(
         queue: Arc<WriteQueue>,
-        entry: Arc<Entry>,
+        entry: EntryRef,
         data_dir: Arc<DataDir>,
         syncer: Syncer,
     ) -> Self {
@@ -88,7 +88,7 @@ impl LocalWriter {
         // With the upload's lock, so that the directory is neither moved nor removed while the marker is created.
         let guard = Arc::clone(&self.entry.lock).lock_owned().await;
         self.queue.check_syncable()?;
-        let lock = UploadLock::new(self.queue.content.id, Arc::clone(&self.entry), guard);
+        let lock = UploadLock::new(self.queue.content.id, self.entry.clone(), guard);
         let data_dir = Arc::clone(&self.data_dir);
         let mark = move |content: &Content| {
             content.mark_unverified(data_dir.find(content.id)?.ok_or(Error::Missing)?)?;
