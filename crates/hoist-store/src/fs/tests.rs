@@ -21,6 +21,7 @@ pub(super) fn open(directory: &Path) -> LocalStore {
     LocalStore::open(directory, &Options::default()).expect("the directory can be used")
 }
 
+mod agreement;
 mod blocked;
 mod cache;
 mod crash;
