@@ -5,7 +5,7 @@
 //! it still waited is stopped when it begins to transfer. A claim is released when it is dropped, however its request ended;
 //! there are no lock files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -109,6 +109,13 @@ impl Claims {
     /// Safe to drop: the place in the queue is lost. The transfer that was running still ends.
     //= TOK-OFF-02, TOK-APP-04, TDR-OFF-07, IETF-CON-02, IETF-CON-04, IETF-DEL-03, TUS1-CON-01
     pub(crate) async fn take(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Denied> {
+        match self.take_free(id) {
+            Some(claim) => Ok(claim),
+            None => Box::pin(self.take_over(id, requester)).await,
+        }
+    }
+
+    async fn take_over(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Denied> {
         let contender = self.contend(id, Some(requester));
         let (gate, mut transfer) = contender.entry(|entry| {
             entry.supersede();
@@ -131,6 +138,13 @@ impl Claims {
     /// Claims an upload unless a transfer is running on it.
     //= TOK-CRE-05
     pub(crate) async fn take_idle(&self, id: UploadId) -> Result<Claim, Occupied> {
+        match self.take_free(id) {
+            Some(claim) => Ok(claim),
+            None => Box::pin(self.wait_idle(id)).await,
+        }
+    }
+
+    async fn wait_idle(&self, id: UploadId) -> Result<Claim, Occupied> {
         let contender = self.contend(id, None);
         let (gate, mut transfer) =
             contender.entry(|entry| (Arc::clone(&entry.gate), entry.transfer.subscribe()));
@@ -150,22 +164,24 @@ impl Claims {
 
     /// Claims an upload if no other request holds or waits for its claim.
     pub(crate) fn take_unwanted(&self, id: UploadId) -> Option<Claim> {
-        let contender = self.contend(id, None);
-        let gate = contender.entry(|entry| Arc::clone(&entry.gate));
-        let permit = gate.try_acquire_owned().ok()?;
-        Some(self.grant(contender, permit))
+        self.take_free(id)
+    }
+
+    /// Claims an upload that no other request holds or waits for.
+    fn take_free(&self, id: UploadId) -> Option<Claim> {
+        let mut entries = locked(&self.0.entries);
+        let hash_map::Entry::Vacant(vacant) = entries.entry(id) else { return None };
+        let entry = vacant.insert(Entry { contenders: 1, ..Entry::default() });
+        let permit = Arc::clone(&entry.gate).try_acquire_owned().expect("a new gate is open");
+        let stop = entry.stop.clone();
+        drop(entries);
+        Some(self.claim(Contender { claims: self.clone(), id, number: None }, stop, permit))
     }
 
     fn contend(&self, id: UploadId, supersedes: Option<Requester<'_>>) -> Contender {
         let number = self.0.waiters.fetch_add(1, Ordering::Relaxed);
         let mut entries = locked(&self.0.entries);
-        let entry = entries.entry(id).or_insert_with(|| Entry {
-            gate: Arc::new(Semaphore::new(1)),
-            contenders: 0,
-            superseding: Vec::new(),
-            stop: CancellationToken::new(),
-            transfer: watch::Sender::new(None),
-        });
+        let entry = entries.entry(id).or_default();
         entry.contenders += 1;
         if let Some(Requester { principal, family }) = supersedes {
             entry.superseding.push(Superseding { number, principal: principal.cloned(), family });
@@ -182,8 +198,24 @@ impl Claims {
             entry.stop = stop.clone();
             entry.transfer.send_replace(None);
         });
+        self.claim(contender, stop, permit)
+    }
+
+    fn claim(&self, contender: Contender, stop: CancellationToken, permit: OwnedSemaphorePermit) -> Claim {
         let fence = Fence::new(self.0.fences.fetch_add(1, Ordering::Relaxed) + 1);
         Claim { contender, fence, stop, _permit: permit }
+    }
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            gate: Arc::new(Semaphore::new(1)),
+            contenders: 0,
+            superseding: Vec::new(),
+            stop: CancellationToken::new(),
+            transfer: watch::Sender::new(None),
+        }
     }
 }
 

@@ -57,29 +57,32 @@ impl Hoist {
     ) -> Result<Engaged, Refusal> {
         let shared = self.shared();
         let principal = shared.auth.admit(head).await?; // first: an unauthorized request must not end a transfer
+        let is_fresh = decoded.subject == Subject::Fresh;
         let (mut request, part) = shared.name(decoded, principal)?;
         let parent = match part {
-            Some(part) => Some(ClaimedParent::claim(shared, part, &request).await?),
+            Some(part) => Some(Box::pin(ClaimedParent::claim(shared, part, &request)).await?),
             None => None,
         };
         let claim = match family_from {
-            FamilyFrom::Upload => match shared.claim_by_url(&request, &head.method).await? {
+            FamilyFrom::Upload => match Box::pin(shared.claim_by_url(&request, &head.method)).await? {
                 Ok(claim) => claim,
                 Err((family, refusal)) => return Ok(Engaged::Answered(family, Err(refusal))),
             },
             FamilyFrom::Dialect => match shared.claim(&request).await {
                 Err(Refusal { reason: Reason::Busy, .. }) if parent.is_none() => {
-                    let outcome = shared.answer_unclaimed(&request).await;
+                    let outcome = Box::pin(shared.answer_unclaimed(&request)).await;
                     return Ok(Engaged::Answered(request.family, outcome));
                 }
                 claim => claim?, // ends the transfer of the request before this one
             },
         };
-        let (claim, known) = self.load(claim).await?; // after the claim, so never stale
+        // After the claim, so never stale. No upload has an id that was made up for this request; if one did, the store would
+        // refuse to create it.
+        let (claim, known) = if is_fresh { (claim, None) } else { self.load(claim).await? };
         if family_from == FamilyFrom::Upload {
             request.family = shared.family_of(known.as_ref(), &request)?;
         }
-        intake::know_size(&claim, shared, &mut request, known.as_ref(), body).await?;
+        Box::pin(intake::know_size(&claim, shared, &mut request, known.as_ref(), body)).await?;
         let mut decision = shared.decide(known.as_ref(), &request);
         if let Decision::Refuse(refusal) = &mut decision
             && refusal.reason == Reason::NotFound
@@ -103,7 +106,7 @@ impl Hoist {
             upload.awaits_delivery() || upload.composition.is_composed() && !upload.is_complete()
         };
         let Some(upload) = known.take_if(is_due) else { return Ok((claim, known)) };
-        self.own(move |shared| async move {
+        let settled = self.own(move |shared| async move {
             let upload = if upload.awaits_delivery() {
                 // A target that fails now may succeed later; meanwhile the stored state is reported.
                 shared.deliver_due(&claim, upload.clone()).await.unwrap_or(upload)
@@ -111,8 +114,8 @@ impl Hoist {
                 shared.try_join(&claim, shared.refreshed(upload).await?).await?
             };
             Ok((claim, Some(upload)))
-        })
-        .await
+        });
+        Box::pin(settled).await
     }
 }
 

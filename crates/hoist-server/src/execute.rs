@@ -31,15 +31,16 @@ impl Claimed {
     pub(crate) async fn answer(self, shared: &Shared) -> Result<Reply, Refusal> {
         match (self.decision, self.known) {
             (Decision::Answer(Reply::State { id, described, .. }), Some(known)) => {
-                Ok(Reply::State { id, state: shared.state_of(&known).await?, described })
+                Ok(Reply::State { id, state: Box::pin(shared.state_of(&known)).await?, described })
             }
             (Decision::Answer(reply), _) => Ok(reply),
             (Decision::Refuse(refusal), _) => Err(refusal),
             (Decision::Cancel, Some(known)) => {
-                shared.remove(&self.claim, &known, Removal::Cancelled).await.map(|()| Reply::Cancelled)
+                let removed = Box::pin(shared.remove(&self.claim, &known, Removal::Cancelled)).await;
+                removed.map(|()| Reply::Cancelled)
             }
             (Decision::Invalidate(refusal), Some(known)) => {
-                shared.remove(&self.claim, &known, Removal::Discarded).await?;
+                Box::pin(shared.remove(&self.claim, &known, Removal::Discarded)).await?;
                 Err(refusal)
             }
             (Decision::Cancel | Decision::Invalidate(_), None) => Err(Reason::NotFound.into()),

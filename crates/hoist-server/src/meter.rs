@@ -3,6 +3,7 @@
 //! A request ends when its response's body has been sent, or when the transport drops it.
 
 use std::any::Any;
+use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,11 +97,19 @@ impl Drop for Meter {
 
 /// Returns a path in which ids of uploads are shortened: `/uploads/1m6rt34g*`.
 fn redacted(path: &str) -> String {
-    let short = |segment: &str| match segment.parse::<UploadId>() {
-        Ok(id) => format!("{}*", id.short()),
-        Err(_) => segment.to_owned(),
-    };
-    path.split('/').map(short).collect::<Vec<_>>().join("/")
+    let mut redacted = String::with_capacity(path.len());
+    for (number, segment) in path.split('/').enumerate() {
+        if number > 0 {
+            redacted.push('/');
+        }
+        match segment.parse::<UploadId>() {
+            Ok(id) => {
+                let _ = write!(redacted, "{}*", id.short());
+            }
+            Err(_) => redacted.push_str(segment),
+        }
+    }
+    redacted
 }
 
 /// The way of content past the process, and the counter of its bytes. An extension of requests whose body is that of

@@ -49,6 +49,7 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
     }
 }
 
+// The rare cases are boxed, so that the future of every request need not have room for theirs.
 impl Hoist {
     async fn answer<B: Content>(&self, request: Request<B>) -> Answer {
         let asked = CorsRequest::of(request.method(), request.headers());
@@ -57,7 +58,7 @@ impl Hoist {
             Route::At(resource) => self.answer_at(resource, request).await,
             Route::WellKnown => discover::well_known(shared),
             Route::Health => discover::health(),
-            Route::Readiness => readiness::answer(self, request.headers()).await,
+            Route::Readiness => Box::pin(readiness::answer(self, request.headers())).await,
             Route::Nowhere => {
                 answer::refused(None, &Reason::NotFound.into(), &shared.context(&shared.endpoint))
             }
@@ -79,7 +80,7 @@ impl Hoist {
         let dialect = match dialect::detect(&head, resource, shared.dialect_options()) {
             Detected::Discover => return discover::options(&shared.policy, shared.settings.tus_extensions),
             Detected::ByUpload => {
-                let answered = self.answer_by_url(resource, &head, body, &context).await;
+                let answered = Box::pin(self.answer_by_url(resource, &head, body, &context)).await;
                 return answered.unwrap_or_else(|refusal| answer::refused(None, &refusal, &context));
             }
             Detected::Refuse(refusal) => {
@@ -96,7 +97,7 @@ impl Hoist {
         let boundary = form::boundary(&head.method, &head.headers)
             .filter(|_| shared.settings.accepts_forms && dialect == Dialect::Conventional);
         let outcome = match boundary {
-            Some(boundary) => self.run_form(&boundary, resource, &base, head, body).await,
+            Some(boundary) => Box::pin(self.run_form(&boundary, resource, &base, head, body)).await,
             None => self.run(dialect, resource, &base, head, body).await,
         };
         answer::encode(Some(dialect), outcome, &context)

@@ -3,6 +3,8 @@
 //! Pure: bytes in, a [`Head`] or a [`Rejection`] out. `httparse` parses the grammar. This module rejects input that it
 //! tolerates, and everything that could make two servers disagree about the end of a message.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Uri, Version};
@@ -74,10 +76,20 @@ impl Heads {
     }
 }
 
+/// The number of fields for which a head needs no allocation while it is parsed.
+const FEW_FIELDS: usize = 128;
+
 fn parse(bytes: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
-    let mut slots = vec![httparse::EMPTY_HEADER; limits.fields_max];
-    let mut request = httparse::Request::new(&mut slots);
-    match request.parse(bytes) {
+    let mut few = [const { MaybeUninit::uninit() }; FEW_FIELDS];
+    let mut many;
+    let slots = if limits.fields_max <= FEW_FIELDS {
+        &mut few[..limits.fields_max]
+    } else {
+        many = vec![MaybeUninit::uninit(); limits.fields_max];
+        &mut many[..]
+    };
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Rejection::malformed("the head is incomplete")),
         Err(error) => return Err(fields::rejection(error)),

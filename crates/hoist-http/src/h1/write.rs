@@ -20,6 +20,9 @@ use crate::{date, fields};
 /// Data up to this size is copied next to its neighbours instead of being queued on its own.
 const COPY_BYTES_MAX: usize = 1 << 10;
 
+/// The room that is made for a head, which most heads fit into.
+const HEAD_BYTES: usize = 512;
+
 /// The most buffers that one system call writes.
 const SLICES_MAX: usize = 32;
 
@@ -129,6 +132,7 @@ impl Writer {
 
     /// Encodes the status line, and the fields that do not belong to the connection.
     fn status_and_fields(&mut self, status: StatusCode, fields: &HeaderMap) {
+        self.tail.reserve(HEAD_BYTES);
         let reason = match status.as_u16() {
             // The `http` crate does not know these two.
             104 => "Upload Resumption Supported",
@@ -172,14 +176,19 @@ impl Writer {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let tail = (!self.tail.is_empty() && self.queue.len() < SLICES_MAX).then_some(&self.tail[..]);
-        let mut count = 0;
-        for (slice, bytes) in slices.iter_mut().zip(self.queue.iter().map(|bytes| &bytes[..]).chain(tail)) {
-            *slice = IoSlice::new(bytes);
-            count += 1;
-        }
-        let mut written = ready!(self.half.with(|half| half.poll_write_vectored(cx, &slices[..count])))?;
+        let mut written = if self.queue.is_empty() {
+            ready!(self.half.with(|half| half.poll_write(cx, &self.tail)))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let tail = (!self.tail.is_empty() && self.queue.len() < SLICES_MAX).then_some(&self.tail[..]);
+            let mut count = 0;
+            for (slice, bytes) in slices.iter_mut().zip(self.queue.iter().map(|bytes| &bytes[..]).chain(tail))
+            {
+                *slice = IoSlice::new(bytes);
+                count += 1;
+            }
+            ready!(self.half.with(|half| half.poll_write_vectored(cx, &slices[..count])))?
+        };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
