@@ -81,7 +81,7 @@ async fn fill(sending: &mut StoreFuture<'_, bool>, socket: &OwnedFd, sent: &Atom
         let now = sent.load(Ordering::Relaxed);
         let poll = rustix::event::PollFlags::OUT;
         let mut fds = [rustix::event::PollFd::new(socket, poll)];
-        let has_room = rustix::event::poll(&mut fds, Some(&rustix::time::Timespec::default()));
+        let has_room = rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default()));
         if now > 0 && now == before && has_room.expect("a socket") == 0 {
             return;
         }
