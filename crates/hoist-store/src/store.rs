@@ -19,7 +19,7 @@
 //! 3. Every later request takes a higher [`Fence`], calls [`load`](Store::load), which ends the previous writer, and
 //!    continues with [`append`](Store::append).
 //! 4. [`commit`](Store::commit) replaces the record when the length becomes known and when the phase changes. An upload
-//!    [made of parts](Composition::is_composed) gets its content by [`join`](Store::join) instead of a writer.
+//!    [made of parts](hoist_proto::upload::Composition::is_composed) gets its content by [`join`](Store::join) instead of a writer.
 //! 5. The target takes the content by [`read`](Store::read) or [`export`](Store::export). Its answer is committed.
 //! 6. [`discard`](Store::discard) frees the content and keeps the record, so that the upload's state can still be
 //!    queried and its answer replayed. [`remove`](Store::remove) deletes both.
@@ -65,12 +65,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Composition, Interruption, Phase, Upload};
+use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
+use hoist_proto::upload::{Phase, Upload};
 
 pub use self::error::Error;
+pub use self::summary::{UploadGroup, UploadSummary};
 
 mod error;
+mod summary;
 
 /// A boxed future, which lets the store be chosen at run time. Costs one allocation per call, none per byte.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -169,7 +171,7 @@ pub trait Store: Send + Sync + 'static {
     /// - [`Error::Damaged`] as for [`load`](Store::load).
     fn peek(&self, id: UploadId) -> StoreFuture<'_, Option<Upload>>;
 
-    /// Opens an upload in [`Phase::Open`](hoist_proto::upload::Phase::Open) for writing after its last byte.
+    /// Opens an upload in [`Phase::Open`] for writing after its last byte.
     ///
     /// `at` is the offset that [`load`](Store::load) returned, and must be where the content ends. An upload has at
     /// most one writer: an earlier one gets [`Error::Fenced`] from then on, even if it has the same fence.
@@ -481,60 +483,6 @@ pub trait Listing: Send {
     /// # Cancellation
     /// If dropped, some uploads of the next batch may be skipped.
     fn next(&mut self) -> StoreFuture<'_, Option<Vec<UploadSummary>>>;
-}
-
-/// One of the two groups that a store lists separately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UploadGroup {
-    /// Uploads that accept more bytes. May contain complete ones that a crash left there.
-    Open,
-    /// Complete uploads.
-    Complete,
-}
-
-/// The properties of an upload that a listing reports.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UploadSummary {
-    /// The upload's id.
-    pub id: UploadId,
-    /// The principal that created the upload.
-    pub owner: Option<Principal>,
-    /// The source of the content: requests of its own, or parts.
-    pub composition: Composition,
-    /// Bytes stored, durable or not.
-    pub stored: Offset,
-    /// Bytes of the whole representation, if known.
-    pub length: Option<Length>,
-    /// Bytes of the creation request's fields and of the part ids in the record. Counted against quotas.
-    pub record_bytes: u64,
-    /// True if the upload accepts more bytes.
-    pub is_open: bool,
-    /// True if a later request can resume the upload. An open upload that cannot be resumed ends with its only request.
-    pub can_resume: bool,
-    /// True if the content is complete and the target has not answered: work that a crash left behind.
-    pub awaits_delivery: bool,
-    /// The time at which the upload expires, if it does.
-    pub expires: Option<Timestamp>,
-    /// The time of the last change.
-    pub touched: Timestamp,
-}
-
-impl From<Upload> for UploadSummary {
-    fn from(upload: Upload) -> Self {
-        Self {
-            id: upload.id,
-            stored: upload.offset.offset(),
-            is_open: !upload.is_complete(),
-            can_resume: upload.semantics.interruption == Interruption::Resumes,
-            awaits_delivery: upload.awaits_delivery(),
-            expires: upload.expires(),
-            touched: upload.touched,
-            length: upload.length,
-            record_bytes: upload.record_bytes(),
-            owner: upload.owner,
-            composition: upload.composition,
-        }
-    }
 }
 
 /// The time of the last use of a store, by a wall clock that may have been set since.

@@ -2,10 +2,11 @@
 //! same answers, and memory and files agree after each one.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use hoist_proto::testing::SeededRng;
-use hoist_proto::types::{Fence, Length, Offset, UploadId};
+use hoist_proto::types::{Durable, Fence, Length, Offset, UploadId};
 use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
 use http::StatusCode;
 
@@ -27,6 +28,9 @@ struct Pair {
     fence: u64,
     context: String,
 }
+
+/// The outcome of opening a writer in one of the stores.
+type Opened = Result<Box<dyn Writer>, &'static str>;
 
 /// A value that both stores must return: what was found, or the kind of the error.
 fn outcome<T>(result: Result<T, Error>) -> Result<T, &'static str> {
@@ -89,7 +93,7 @@ impl Pair {
         let resumes = u32::try_from(self.random.up_to(9)).expect("small");
         let completes = phase != Phase::Open;
         let changed = Upload { phase, resumes, length: Some(Length::new(1 << 20)), ..upload.clone() };
-        self.context += &format!("\n{:?} {fence:?} ", upload.composition);
+        let _ = write!(self.context, "\n{:?} {fence:?} ", upload.composition);
         match self.random.below(12) {
             0 | 1 => self.create(&upload, fence).await,
             2 => self.append(&upload, fence).await,
@@ -133,7 +137,7 @@ impl Pair {
         (local, expected): (Result<T, &'static str>, Result<T, &'static str>),
     ) {
         assert_eq!(local, expected, "{what} after{}", self.context);
-        self.context += &format!("{what}: {expected:?}");
+        let _ = write!(self.context, "{what}: {expected:?}");
     }
 
     async fn create(&mut self, upload: &Upload, fence: Fence) {
@@ -151,12 +155,7 @@ impl Pair {
         self.open("append", id, opened).await;
     }
 
-    async fn open(
-        &mut self,
-        what: &str,
-        id: UploadId,
-        opened: (Result<Box<dyn Writer>, &'static str>, Result<Box<dyn Writer>, &'static str>),
-    ) {
+    async fn open(&mut self, what: &str, id: UploadId, opened: (Opened, Opened)) {
         match opened {
             (Ok(local), Ok(memory)) => {
                 self.context += what;
@@ -172,10 +171,10 @@ impl Pair {
         let Some(mut writers) = self.writers.remove(&id) else { return };
         let (count, how) = (self.random.below(3000), self.random.below(6));
         let bytes = Bytes::from(self.random.bytes(count));
-        self.context += &format!(" {count} bytes {how}");
+        let _ = write!(self.context, " {count} bytes {how}");
         let mut results = Vec::new();
         for writer in &mut writers {
-            let begin = writer.sync().await.map(|end| end.offset());
+            let begin = writer.sync().await.map(Durable::offset);
             let written = async {
                 let begin = begin?;
                 if how <= 1 {
@@ -184,7 +183,7 @@ impl Pair {
                 writer.write(bytes.clone()).await?;
                 match how {
                     0 | 2 => writer.truncate(begin).await.map(|()| begin),
-                    1 | 3 => writer.sync().await.map(|end| end.offset()),
+                    1 | 3 => writer.sync().await.map(Durable::offset),
                     _ => Ok(Offset::ZERO),
                 }
             };
