@@ -1,21 +1,28 @@
 //! The pipes through which bytes go from a socket to a file without entering the process.
 //!
-//! A thread has one pipe, which is empty except during a call of [`with`]: a pipe per upload would take two descriptors and
-//! up to a megabyte each.
+//! Owns a few pipes for all stores of the process. They are empty except during a call of [`with`]: a pipe for each upload
+//! would take two descriptors and up to a megabyte.
 
-use std::cell::RefCell;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 
 use rustix::io::{Errno, retry_on_intr};
 
 use super::sys;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::sys::{Call, is_unsupported, pass};
+use super::thread_pool::lock;
 
-thread_local! {
-    static PIPE: RefCell<Option<Pipe>> = const { RefCell::new(None) };
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), in_use: 0 });
+
+struct Pool {
+    free: Vec<Pipe>,
+    in_use: usize,
 }
+
+/// The most pipes at the same time. Their descriptors are among those that `hoist serve` reserves.
+const PIPES_MAX: usize = 4;
 
 /// The most bytes that a pipe takes at once.
 pub(super) const PIPE_BYTES: usize = 1 << 20;
@@ -49,18 +56,25 @@ impl Pipe {
     }
 }
 
-/// Calls `act` with the pipe of this thread, which is empty. `act` returns whether it has left it empty; if not, the rest is
-/// discarded.
-pub(super) fn with<T>(act: impl FnOnce(&Pipe) -> (T, bool)) -> Result<T, Errno> {
-    let pipe = match PIPE.take() {
-        Some(pipe) => pipe,
-        None => Pipe::new()?,
+/// Calls `act` with an empty pipe, and returns `None` if there is none to be had. `act` returns whether it has left the pipe
+/// empty; if not, the rest is discarded.
+pub(super) fn with<T>(act: impl FnOnce(&Pipe) -> (T, bool)) -> Option<T> {
+    let pipe = {
+        let mut pool = lock(&POOL);
+        if pool.in_use == PIPES_MAX {
+            return None;
+        }
+        let pipe = pool.free.pop().map_or_else(Pipe::new, Ok).ok()?;
+        pool.in_use += 1;
+        pipe
     };
     let (value, is_empty) = act(&pipe);
+    let mut pool = lock(&POOL);
+    pool.in_use -= 1;
     if is_empty {
-        PIPE.set(Some(pipe));
+        pool.free.push(pipe);
     }
-    Ok(value)
+    Some(value)
 }
 
 /// Moves `bytes` bytes from a pipe to an offset of a file. Returns the number of bytes written, and the error that prevented

@@ -300,7 +300,7 @@ impl WriteQueue {
         }
     }
 
-    /// Moves bytes from `source` to the content, through the pipe of this thread, which polls the writer's task. Returns
+    /// Moves bytes from `source` to the content, through a pipe, on a thread that polls the writer's task. Returns
     /// `None` if the source has none to move, or if queued bytes or a sync come first.
     pub(super) fn poll_splice(
         self: &Arc<Self>,

@@ -7,8 +7,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The descriptors of a connection with an upload: its socket, and the upload's content and directory.
 const EACH: u64 = 3;
 
-/// The descriptors reserved for the store and the runtime.
-const RESERVED: u64 = 16;
+/// The descriptors reserved for the store, with its pipes, and the runtime.
+const RESERVED: u64 = 24;
 
 /// Raises the soft limit on open files to the hard limit.
 pub(super) fn raise_limit() {
@@ -53,10 +53,10 @@ mod tests {
     #[test]
     fn connections_get_the_descriptors_that_are_not_reserved() {
         let cases = [
-            (64, 20, 1, 9),
-            (1024, 20, 1, 329),
-            (1024, 20, 2, 164),
-            (1 << 20, 20, 1, 349_513),
+            (64, 20, 1, 6),
+            (1024, 20, 1, 326),
+            (1024, 20, 2, 163),
+            (1 << 20, 20, 1, 349_510),
             (20, 20, 1, 1),
             (0, 20, 3, 1),
         ];
