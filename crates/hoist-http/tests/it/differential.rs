@@ -103,7 +103,8 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
         let port = host.rsplit_once(':').map(|(_, port)| port).filter(|_| !host.ends_with(']'));
         let sound_port = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
         let authority = host.parse::<http::uri::Authority>();
-        host.is_empty() || authority.is_ok() && !host.contains('@') && sound_port
+        let sound_literal = host.find('[').is_none_or(|at| at == 0);
+        host.is_empty() || authority.is_ok() && !host.contains('@') && sound_literal && sound_port
     };
     if bytes.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r')) {
         return Some("a bare LF is no line end");
@@ -249,6 +250,7 @@ fn table() -> Vec<String> {
         "Host: a b\r\n",
         "Host: a:80\r\n",
         "Host: [::1]\r\n",
+        "Host: $[::1]\r\n",
         "Host: a/b\r\n",
         "Host: u@a\r\n",
         "Host : a\r\n",
