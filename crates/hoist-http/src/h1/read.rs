@@ -70,13 +70,16 @@ impl Reader {
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, only_arrived: bool) -> Poll<io::Result<usize>> {
         // The buffer is allocated only when there is something to read, so that idle connections hold none.
         if self.buf.is_empty() && !only_arrived {
-            ready!(self.half.poll_readable(cx))?;
+            let readable = self.half.poll_readable(cx);
+            if readable.is_pending() {
+                self.give_back();
+            }
+            ready!(readable)?;
         }
         let mut bytes = self.unshared();
         let spare = bytes.capacity() - bytes.len();
         let polled = self.half.poll_read(cx, &mut bytes, only_arrived);
         if bytes.is_empty() {
-            // A peer that pauses holds no buffer.
             self.buffers.give_back(bytes);
         } else {
             self.buf = Bytes::from(bytes).into();
@@ -88,6 +91,14 @@ impl Reader {
             self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// Gives an empty buffer back, so that a peer that pauses holds none.
+    fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.buf).freeze();
+        if bytes.is_unique() {
+            self.buffers.give_back(bytes.into());
+        }
     }
 
     /// Takes the buffer, with room for a read. As a `Vec`, because the system may fill its spare capacity.
@@ -173,18 +184,19 @@ impl Receiver for Reader {
         pipe: BorrowedFd<'_>,
         bytes_max: usize,
     ) -> Poll<Option<NonZeroUsize>> {
-        let Framing::Length(left) = &mut self.framing else { return Poll::Ready(None) };
+        let Framing::Length(left) = self.framing else { return Poll::Ready(None) };
         if !self.buf.is_empty() {
             return Poll::Ready(None);
         }
-        let bytes_max = usize::try_from(*left).map_or(bytes_max, |left| left.min(bytes_max));
+        let bytes_max = usize::try_from(left).map_or(bytes_max, |left| left.min(bytes_max));
         // The next read finds out what an error or an end means.
-        let moved = ready!(self.half.poll_splice(cx, pipe, bytes_max)).ok().and_then(NonZeroUsize::new);
+        let polled = self.half.poll_splice(cx, pipe, bytes_max);
+        if polled.is_pending() {
+            self.give_back();
+        }
+        let moved = ready!(polled).ok().and_then(NonZeroUsize::new);
         if let Some(moved) = moved {
-            *left -= moved.get() as u64;
-            if *left == 0 {
-                self.framing = Framing::Done;
-            }
+            self.framing = Framing::length(left - moved.get() as u64);
             pace.arrived(moved.get());
         }
         Poll::Ready(moved)
@@ -192,5 +204,39 @@ impl Receiver for Reader {
 
     fn has_arrived(&self) -> bool {
         !self.buf.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::accepted::Accepted;
+    use crate::transport::{Socket, Stream};
+
+    #[tokio::test]
+    async fn a_peer_that_pauses_holds_no_buffer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = Accepted::Tcp(listener.accept().await.unwrap().0);
+        let (half, _write) = Stream::Plain(Socket::new(accepted)).into_split();
+        let (limits, buffers) = (Arc::new(Limits::default()), Arc::<Buffers>::default());
+        let mut reader = Reader::new(half, BytesMut::new(), buffers, &limits);
+        reader.framing = Framing::length(1 << 30);
+        let mut pace = Pace::new(&limits);
+        for bytes in [5, 300_000, 5] {
+            client.write_all(&vec![7; bytes]).await.unwrap();
+            let mut got = 0;
+            while got < bytes {
+                let frame = poll_fn(|cx| reader.poll_frame(cx, &mut pace, false)).await.unwrap().unwrap();
+                got += frame.data_ref().unwrap().len();
+            }
+            let paused =
+                poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &mut pace, false).is_pending())).await;
+            assert!(paused);
+            assert_eq!(reader.buf.capacity(), 0, "after {bytes} bytes");
+        }
     }
 }
