@@ -191,13 +191,13 @@ impl Content {
         written.map_err(|errno| self.failed("writing the content of", errno))
     }
 
-    /// Returns the number of written bytes if all of them are durable already, so that no sync is needed.
+    /// Returns the number of written bytes if all of them are known to be durable, so that no sync is needed.
     pub(super) fn end_if_durable(&self) -> Option<u64> {
         let (status, written) = (lock(&self.status), self.written());
         let is_durable = status.failure.is_none()
             && !status.is_unverified
             && status.is_lasting()
-            && (status.durable >= written || !self.is_disk);
+            && status.durable >= written;
         is_durable.then_some(written)
     }
 

@@ -122,9 +122,10 @@ impl Entry {
         state.durable_bytes = state.durable_bytes.max(Some(bytes));
     }
 
-    /// Forgets the number of durable bytes, before the content is replaced.
+    /// Forgets the number of durable bytes and the end of the content, before the content is replaced.
     pub(super) fn clear_durable_bytes(&self) {
-        lock(&self.state).durable_bytes = None;
+        let mut state = lock(&self.state);
+        (state.durable_bytes, state.end) = (None, None);
     }
 
     pub(super) fn repair(&self) -> Option<Repair> {

@@ -150,7 +150,7 @@ impl LocalStore {
                 end = lock.end_without_writer(&dir, stored)?;
             }
             let record = Record { upload, discarded };
-            lock.replace_record(&dir, &record)?;
+            lock.replace_record(&dir, &old, &record)?;
             if is_complete {
                 parents = parents.and(data_dir.move_to_done(&mut dir)?);
             }
@@ -273,10 +273,11 @@ impl Store for LocalStore {
                 }
                 lock.close_content();
                 let file = dir.content(OFlags::WRONLY)?.ok_or_else(|| dir.content_missing())?;
+                lock.check_end(&dir, &file)?;
                 let content = Arc::new(Content::durable(&dir, file, stored.get(), !parents.is_empty()));
                 let queue = Arc::new(WriteQueue::new(pool, content, fence));
                 let writer = LocalWriter::new(queue, lock.entry().clone(), data_dir, syncer);
-                lock.entry().set_record(Arc::new(found.record));
+                lock.entry().set_record(found.record);
                 Ok(((writer, lock), parents))
             };
             let (writer, _lock) = self.syncer.call(job).await?;
@@ -370,10 +371,10 @@ impl Store for LocalStore {
                 }
                 let (stored, parents) = lock.sync(&data_dir, &dir, &found)?;
                 let end = lock.end_without_writer(&dir, stored)?;
-                let mut record = found.record;
+                let mut record = (*found.record).clone();
                 if record.discarded.is_none() {
                     record.discarded = Some(stored);
-                    lock.replace_record(&dir, &record)?;
+                    lock.replace_record(&dir, &found, &record)?;
                     dir.sync()?;
                 }
                 dir.remove_file(CONTENT)?;

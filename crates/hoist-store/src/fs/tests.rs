@@ -31,6 +31,7 @@ mod failing;
 mod files;
 mod join;
 mod killed;
+mod known;
 mod odd;
 mod operations;
 mod peek;

@@ -144,14 +144,14 @@ impl UploadDir {
         self.rename(DRAFT, RECORD)
     }
 
-    /// Writes the record of a new upload, atomically. It is durable once the directory is synced.
+    /// Writes or replaces the record, atomically. The new one is durable once the directory is synced.
     pub(super) fn write_record(&self, record: &Record) -> Result<(), Error> {
         self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)
     }
 
-    /// Replaces the record atomically. The new one is durable once the directory is synced.
-    pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
-        self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)?;
+    /// Does the same for a record that may be a draft, which it removes.
+    pub(super) fn replace_draft(&self, record: &Record) -> Result<(), Error> {
+        self.write_record(record)?;
         self.remove_file(DRAFT)
     }
 

@@ -3,6 +3,7 @@
 //! Owns how an upload is made durable: one with a writer, one without, and one just found after a crash. Leaves the
 //! order of an operation's steps to [`local_store`](super::local_store).
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
@@ -13,7 +14,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::data_dir::DataDir;
 use super::entry::EntryRef;
 use super::failure::Repair;
-use super::layout::{CONTENT, ParentDirs};
+use super::layout::{CONTENT, ParentDir, ParentDirs};
 use super::record_cache::{End, Stored};
 use super::upload_dir::{StoredRecord, UploadDir};
 use super::write_queue::{Queued, WriteQueue};
@@ -30,6 +31,8 @@ pub(super) struct UploadLock {
     id: UploadId,
     /// The writer's queue when the lock was taken: of this claim, or of an older one, whose queue is then closed.
     queue: Option<Arc<WriteQueue>>,
+    /// The record when the lock was taken; `None` if it is unknown.
+    record: Option<Arc<Record>>,
     /// The end of the content when the lock was taken; `None` if it is unknown, or there is a writer.
     end: Option<End>,
     // Released before the entry, which forgets its lock with the last use.
@@ -37,11 +40,18 @@ pub(super) struct UploadLock {
     entry: EntryRef,
 }
 
+/// The record that an operation finds, in memory or in the files.
+pub(super) struct Found {
+    pub(super) record: Arc<Record>,
+    /// True if it may be a draft.
+    is_draft: bool,
+}
+
 impl UploadLock {
     /// Until the operation puts them back, queries cannot be answered from the entry's record and end.
     pub(super) fn new(id: UploadId, entry: EntryRef, guard: OwnedMutexGuard<()>) -> Self {
-        let (_, end) = entry.take_stored();
-        Self { id, queue: entry.queue(), end, _guard: guard, entry }
+        let (record, end) = entry.take_stored();
+        Self { id, queue: entry.queue(), record, end, _guard: guard, entry }
     }
 
     pub(super) fn entry(&self) -> &EntryRef {
@@ -76,11 +86,44 @@ impl UploadLock {
         }
     }
 
-    /// Opens the upload's directory and reads its record. Returns `None` if there is no such upload.
-    pub(super) fn open(&self, data_dir: &DataDir) -> Result<Option<(UploadDir, StoredRecord)>, Error> {
+    /// Opens the upload's directory, and reads its record if it is not known. Returns `None` if there is no such upload.
+    pub(super) fn open(&self, data_dir: &DataDir) -> Result<Option<(UploadDir, Found)>, Error> {
+        if let Some(record) = self.lasting_record() {
+            let parent = if record.upload.is_complete() { ParentDir::Done } else { ParentDir::Open };
+            if let Some(dir) = data_dir.find_in(parent, self.id)? {
+                return Ok(Some((dir, Found { record: Arc::clone(record), is_draft: false })));
+            }
+        }
         let Some(dir) = data_dir.find(self.id)? else { return Ok(None) };
         dir.check_trusted()?;
-        Ok(dir.record()?.map(|found| (dir, found)))
+        let found = dir.record()?;
+        Ok(found.map(|StoredRecord { record, is_draft }| (dir, Found { record: Arc::new(record), is_draft })))
+    }
+
+    /// Returns the record, if it is known to survive a crash under its final name.
+    fn lasting_record(&self) -> Option<&Arc<Record>> {
+        let is_lasting = match &self.queue {
+            Some(queue) => queue.content.known_durable().is_some(),
+            None => self.known_end().is_some(),
+        };
+        self.record.as_ref().filter(|_| is_lasting)
+    }
+
+    /// Returns the end of the content, if no byte of it needs a sync or a repair.
+    pub(super) fn known_end(&self) -> Option<End> {
+        self.end.filter(|_| self.queue.is_none() && self.entry.repair().is_none())
+    }
+
+    /// Fails if the content does not end where it is known to, because another program has changed it.
+    pub(super) fn check_end(&self, dir: &UploadDir, file: &OwnedFd) -> Result<(), Error> {
+        let Some(End { offset, .. }) = self.known_end() else { return Ok(()) };
+        let stat =
+            rustix::fs::fstat(file).map_err(|errno| dir.failed("reading the metadata of", CONTENT, errno))?;
+        let (known, end) = (offset.offset(), Offset::new(sys::bytes_of(&stat)));
+        if end == known {
+            return Ok(());
+        }
+        Err(Error::Damaged(format!("its content ends at {end}, not at {known}")))
     }
 
     /// Makes the written bytes durable and returns their number, which holds once the returned directories are synced.
@@ -88,10 +131,13 @@ impl UploadLock {
         &self,
         data_dir: &DataDir,
         dir: &UploadDir,
-        found: &StoredRecord,
+        found: &Found,
     ) -> Result<(Offset, ParentDirs), Error> {
         if let Some(offset) = found.record.discarded {
             return Ok((offset, self.sync_record(dir, found)?));
+        }
+        if let Some(end) = self.known_end() {
+            return Ok((end.offset.offset(), ParentDirs::NONE));
         }
         if let Some(queue) = &self.queue {
             let content = &queue.content;
@@ -112,7 +158,7 @@ impl UploadLock {
         &self,
         data_dir: &DataDir,
         dir: &UploadDir,
-        found: &StoredRecord,
+        found: &Found,
     ) -> Result<(Offset, ParentDirs), Error> {
         // For writing, to be able to truncate it. On a file system that has become read-only, the offset can still be
         // read.
@@ -190,10 +236,12 @@ impl UploadLock {
         if known_durable.is_some() { ParentDirs::NONE } else { dir.parent.into() }
     }
 
-    pub(super) fn replace_record(&self, dir: &UploadDir, record: &Record) -> Result<(), Error> {
+    /// Replaces the record `old`. The new one is durable once the directory is synced.
+    pub(super) fn replace_record(&self, dir: &UploadDir, old: &Found, record: &Record) -> Result<(), Error> {
+        let replace = || if old.is_draft { dir.replace_draft(record) } else { dir.write_record(record) };
         match &self.queue {
-            Some(queue) => queue.content.with_record(|| dir.replace_record(record)),
-            None => dir.replace_record(record),
+            Some(queue) => queue.content.with_record(replace),
+            None => replace(),
         }
     }
 
@@ -214,9 +262,9 @@ impl UploadLock {
 
     /// Records the result of a load once the directories are synced: the record, the offset returned by `sync`, and the
     /// time of the content's last byte.
-    pub(super) fn loaded(&self, record: Record, offset: Offset, changed: Option<Timestamp>) -> Upload {
+    pub(super) fn loaded(&self, record: Arc<Record>, offset: Offset, changed: Option<Timestamp>) -> Upload {
         let end = End { offset: self.attest(offset), changed };
-        let stored = Stored { record: Arc::new(record), end };
+        let stored = Stored { record, end };
         let upload = stored.upload();
         // Of a writer, its content knows more: bytes may be unsynced or unverified.
         if let Some(end) = self.queue.as_ref().map_or(Some(end), |queue| queue.content.durable_end()) {
@@ -241,21 +289,21 @@ impl UploadLock {
 
     /// Returns the end of the content, which has `stored` durable bytes, if there is no writer that knows it.
     pub(super) fn end_without_writer(&self, dir: &UploadDir, stored: Offset) -> Result<Option<End>, Error> {
-        if self.queue.is_some() {
-            return Ok(None);
+        if self.queue.is_some() || self.known_end().is_some() {
+            return Ok(self.known_end());
         }
         let changed = dir.content_stat()?.as_ref().and_then(sys::last_byte_at);
         #[expect(clippy::disallowed_methods, reason = "a store; used once the commit is durable")]
         Ok(Some(End { offset: Durable::attest(stored), changed }))
     }
 
-    fn sync_record(&self, dir: &UploadDir, found: &StoredRecord) -> Result<ParentDirs, Error> {
+    fn sync_record(&self, dir: &UploadDir, found: &Found) -> Result<ParentDirs, Error> {
         if self.entry.durable_bytes().is_some() {
             return Ok(ParentDirs::NONE);
         }
         if found.is_draft || self.entry.repair().is_some() {
             // Written anew, because a failed sync of the old file is reported only once.
-            dir.replace_record(&found.record)?;
+            dir.replace_draft(&found.record)?;
         }
         dir.sync().inspect_err(|_| self.entry.set_repair(self.entry.repair().unwrap_or_default()))?;
         Ok(dir.parent.into())
