@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -82,6 +83,7 @@ impl Launch {
             has_digest: self.contender.has_digest,
             content: self.content.clone(),
             is_thorough: self.is_thorough,
+            readers: Mutex::default(),
         }))
     }
 

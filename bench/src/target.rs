@@ -1,5 +1,6 @@
 //! A server under test: its process, and how the loads address it.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -37,6 +38,9 @@ pub(crate) struct Target {
     pub(crate) content: Content,
     /// True to compare every byte of every upload instead of samples.
     pub(crate) is_thorough: bool,
+    /// The connections of verified reads. They outlive the server: @tus/server ends if a client leaves right after the
+    /// last byte of an answer.
+    pub(crate) readers: Mutex<Vec<H1>>,
 }
 
 /// A connection for uploads.
@@ -159,6 +163,7 @@ impl Target {
                 status => anyhow::bail!("an upload that cannot be read: {status}"),
             }
             .with_context(|| format!("{path} was stored wrongly"))?;
+            self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(h1);
         }
         Ok(())
     }
