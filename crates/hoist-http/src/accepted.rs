@@ -2,16 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, Ready};
+use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
-
-/// A byte stream in both directions.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// An accepted connection of the operating system.
 pub(crate) enum Accepted {
@@ -20,14 +14,6 @@ pub(crate) enum Accepted {
 }
 
 impl Accepted {
-    /// Returns the stream, to read and write.
-    pub(crate) fn stream(&mut self) -> Pin<&mut dyn Duplex> {
-        match self {
-            Accepted::Tcp(tcp) => Pin::new(tcp),
-            Accepted::Unix(unix) => Pin::new(unix),
-        }
-    }
-
     /// Takes over a non-blocking socket that the runtime does not know.
     pub(crate) fn register(fd: OwnedFd, is_tcp: bool) -> io::Result<Self> {
         if is_tcp {

@@ -30,9 +30,12 @@ impl Buffers {
 
     /// Keeps a buffer that is not needed, or frees it.
     pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() < KEPT_BYTES_MIN {
+            return;
+        }
         buffer.clear();
         let mut kept = lock(&self.0);
-        if buffer.capacity() >= KEPT_BYTES_MIN && kept.len() < KEPT_MAX {
+        if kept.len() < KEPT_MAX {
             kept.push(buffer);
         }
     }

@@ -22,9 +22,8 @@ use crate::h2::Budget;
 use crate::limits::{Limits, LiveLimits};
 use crate::listener::{Listener, Origin, Slots};
 use crate::service::{BoxError, HttpBody, HttpService, Sender};
-#[cfg(feature = "tls")]
-use crate::transport::StagedSocket;
-use crate::transport::{Socket, Stream};
+use crate::shared_socket::SharedSocket;
+use crate::transport::{StagedSocket, Stream};
 use crate::{h1, h2};
 
 /// The first bytes of an HTTP/2 client with prior knowledge (RFC 9113, Connection Preface).
@@ -224,7 +223,7 @@ impl Shared {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             has_begun.store(true, Ordering::Relaxed);
-            let tls = acceptor.accept(StagedSocket::new(Socket::new(accepted))).await?;
+            let tls = acceptor.accept(self.staged(accepted)).await?;
             has_begun.store(false, Ordering::Relaxed);
             let negotiated = tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
             let mut stream = Stream::Tls(Box::new(tls));
@@ -234,9 +233,13 @@ impl Shared {
             };
         }
         let _ = has_begun;
-        let mut stream = Stream::Plain(Socket::new(accepted));
+        let mut stream = Stream::Plain(self.staged(accepted));
         let (first, is_h2) = detect(&mut stream).await?;
         Ok((stream, first, is_h2, false))
+    }
+
+    fn staged(&self, accepted: Accepted) -> StagedSocket {
+        StagedSocket::new(SharedSocket::new(accepted), Arc::clone(&self.buffers))
     }
 }
 
@@ -264,23 +267,23 @@ fn describe(error: &io::Error) -> Cow<'static, str> {
 
 /// Reads until the bytes are, or cannot become, the preface of HTTP/2.
 async fn detect(stream: &mut Stream) -> io::Result<(BytesMut, bool)> {
-    let mut first = BytesMut::new();
-    loop {
+    let mut first = Vec::new();
+    let is_h2 = loop {
         let seen = first.len().min(PREFACE.len());
         if first[..seen] != PREFACE[..seen] {
-            return Ok((first, false));
+            break false;
         }
         if seen == PREFACE.len() {
-            return Ok((first, true));
+            break true;
         }
         stream.readable().await?;
         first.reserve(4 << 10);
         if stream.read_some(&mut first).await? == 0 {
-            return if first.is_empty() {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            } else {
-                Ok((first, false))
-            };
+            if first.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            break false;
         }
-    }
+    };
+    Ok((Bytes::from(first).into(), is_h2))
 }

@@ -138,7 +138,8 @@ impl SharedSocket {
         }
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    /// Writes some of the bytes. At most one task may wait for that.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
             let Some(accepted) = self.queued() else {
                 match self.use_busy(|fd| write(fd, slices)) {
@@ -162,6 +163,25 @@ impl SharedSocket {
         if let Some(accepted) = self.queued() {
             // An error of the runtime means that it is shutting down.
             let _ = accepted.ready(Interest::ERROR).await;
+        }
+    }
+
+    /// Makes closing the socket reset the connection. Unix sockets know no reset: their peer sees the end of the stream.
+    pub(crate) fn reset_when_closed(&self) {
+        // An error means that the connection has ended already, or that the socket has no such option.
+        let _ = self.with_options(|socket| socket.set_linger(Some(Duration::ZERO)));
+    }
+
+    /// Ends the sending direction.
+    pub(crate) fn shut_down(&self) -> io::Result<()> {
+        self.with_options(|socket| socket.shutdown(Shutdown::Write))
+    }
+
+    fn with_options(&self, act: impl FnOnce(SockRef<'_>) -> io::Result<()>) -> io::Result<()> {
+        match &*lock(&self.0.place) {
+            Place::Queued { accepted, .. } => act(SockRef::from(&**accepted)),
+            Place::Busy(fd) => act(SockRef::from(fd)),
+            Place::Closed => Ok(()),
         }
     }
 
@@ -292,20 +312,7 @@ impl WriteEnd {
     /// end of the stream.
     pub(crate) fn reset(mut self) {
         self.is_reset = true;
-        // An error means that the connection has ended already, or that the socket has no such option.
-        let _ = self.with_options(|socket| socket.set_linger(Some(Duration::ZERO)));
-    }
-
-    fn shut_down(&self) -> io::Result<()> {
-        self.with_options(|socket| socket.shutdown(Shutdown::Write))
-    }
-
-    fn with_options(&self, act: impl FnOnce(SockRef<'_>) -> io::Result<()>) -> io::Result<()> {
-        match &*lock(&self.socket.0.place) {
-            Place::Queued { accepted, .. } => act(SockRef::from(&**accepted)),
-            Place::Busy(fd) => act(SockRef::from(fd)),
-            Place::Closed => Ok(()),
-        }
+        self.socket.reset_when_closed();
     }
 }
 
@@ -331,7 +338,7 @@ impl AsyncWrite for WriteEnd {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shut_down())
+        Poll::Ready(self.socket.shut_down())
     }
 }
 
@@ -339,7 +346,7 @@ impl Drop for WriteEnd {
     fn drop(&mut self) {
         if !self.is_reset {
             // An error means that the connection has ended already.
-            let _ = self.shut_down();
+            let _ = self.socket.shut_down();
         }
     }
 }

@@ -3,31 +3,24 @@
 //! Owns splitting a stream for two tasks, reading without waiting for the runtime, and resetting the connection. It
 //! knows no HTTP.
 
-#[cfg(feature = "tls")]
 mod staged;
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice, Read as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-#[cfg(feature = "tls")]
-use std::time::Duration;
 
-use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "tls")]
 use tokio_util::io::poll_read_buf;
 
-use crate::accepted::{Accepted, Duplex};
-use crate::shared_socket::{SharedSocket, WriteEnd};
-
-#[cfg(feature = "tls")]
 pub(crate) use self::staged::StagedSocket;
 #[cfg(feature = "tls")]
 use self::staged::{Records, Tls};
+use crate::shared_socket::{SharedSocket, WriteEnd};
 #[cfg(feature = "tls")]
 use crate::sync::lock;
 
@@ -35,99 +28,33 @@ use crate::sync::lock;
 #[cfg(feature = "tls")]
 type SharedTls = Arc<std::sync::Mutex<Tls>>;
 
-/// A socket that can be read before the runtime has noticed that it is readable.
-pub(crate) struct Socket {
-    accepted: Accepted,
-    /// True if a read that the runtime reports as pending is retried on the kernel's socket.
-    asks_kernel: bool,
-}
+/// A byte stream in both directions.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
-impl Socket {
-    pub(crate) fn new(accepted: Accepted) -> Self {
-        Socket { accepted, asks_kernel: false }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.accepted.stream().poll_read(cx, buf) {
-            Poll::Pending if self.asks_kernel => {
-                Pin::new(&mut Kernel(SockRef::from(&self.accepted))).poll_read(cx, buf)
-            }
-            polled => polled,
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.accepted.stream().poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.accepted.stream().poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.accepted.stream().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.accepted.stream().poll_shutdown(cx)
-    }
-}
-
-/// Reads from the kernel, so that pending means that no bytes have arrived.
-///
-/// The runtime notices that a socket is readable some time after the bytes have arrived, and suspends a task that has
-/// used up its budget. In both cases there may be bytes to read. No waker is registered.
-struct Kernel<'a>(SockRef<'a>);
-
-impl AsyncRead for Kernel<'_> {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            match (&*self.0).read(buf.initialize_unfilled()) {
-                Ok(bytes) => {
-                    buf.advance(bytes);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// An accepted connection, before its version of HTTP is known.
 pub(crate) enum Stream {
-    Plain(Socket),
+    Plain(StagedSocket),
     #[cfg(feature = "tls")]
     Tls(Box<Tls>),
 }
 
 impl Stream {
-    /// Reads available bytes into `buf`, waiting for the first one.
-    pub(crate) async fn read_some(&mut self, buf: &mut BytesMut) -> io::Result<usize> {
-        poll_fn(|cx| poll_read_buf(self.io(), cx, buf)).await
+    /// Reads available bytes into the spare capacity of `buf`, waiting for the first one.
+    pub(crate) async fn read_some(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        poll_fn(|cx| match self {
+            Stream::Plain(staged) => staged.socket().poll_read(cx, buf),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => poll_read_buf(Pin::new(&mut **tls), cx, buf),
+        })
+        .await
     }
 
     /// Waits without a buffer until there are bytes to read. With TLS it returns at once.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Stream::Plain(socket) => socket.accepted.ready(Interest::READABLE).await.map(drop),
+            Stream::Plain(staged) => poll_fn(|cx| staged.socket().poll_readable(cx)).await,
             #[cfg(feature = "tls")]
             Stream::Tls(_) => Ok(()),
         }
@@ -142,9 +69,9 @@ impl Stream {
         only_arrived: bool,
     ) -> Poll<io::Result<()>> {
         match self {
-            Stream::Plain(socket) => {
-                socket.asks_kernel = only_arrived;
-                Pin::new(socket).poll_read(cx, buf)
+            Stream::Plain(staged) => {
+                staged.ask_kernel(only_arrived);
+                Pin::new(staged).poll_read(cx, buf)
             }
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => Pin::new(&mut Records::of(tls, only_arrived)).poll_read(cx, buf),
@@ -153,17 +80,17 @@ impl Stream {
 
     pub(crate) fn io(&mut self) -> Pin<&mut dyn Duplex> {
         match self {
-            Stream::Plain(socket) => Pin::new(socket),
+            Stream::Plain(staged) => Pin::new(staged),
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => Pin::new(&mut **tls),
         }
     }
 
-    /// Splits the stream. Must be called within the runtime.
+    /// Splits the stream, of which [`poll_read`](Self::poll_read) has read nothing.
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
         match self {
-            Stream::Plain(Socket { accepted, .. }) => {
-                let socket = SharedSocket::new(accepted);
+            Stream::Plain(staged) => {
+                let socket = staged.socket().clone();
                 (ReadHalf::Plain(socket.clone()), WriteHalf::Plain(WriteEnd::new(socket)))
             }
             #[cfg(feature = "tls")]
@@ -288,8 +215,7 @@ impl WriteHalf {
             WriteHalf::Plain(end) => end.reset(),
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => {
-                // An error means that the connection has ended already.
-                let _ = SockRef::from(lock(&tls).get_ref().0.accepted()).set_linger(Some(Duration::ZERO));
+                lock(&tls).get_ref().0.socket().reset_when_closed();
             }
         }
     }

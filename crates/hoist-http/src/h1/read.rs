@@ -214,14 +214,16 @@ mod tests {
 
     use super::*;
     use crate::accepted::Accepted;
-    use crate::transport::{Socket, Stream};
+    use crate::shared_socket::SharedSocket;
+    use crate::transport::{StagedSocket, Stream};
 
     #[tokio::test]
     async fn a_peer_that_pauses_holds_no_buffer() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let accepted = Accepted::Tcp(listener.accept().await.unwrap().0);
-        let (half, _write) = Stream::Plain(Socket::new(accepted)).into_split();
+        let (half, _write) =
+            Stream::Plain(StagedSocket::new(SharedSocket::new(accepted), Arc::default())).into_split();
         let (limits, buffers) = (Arc::new(Limits::default()), Arc::<Buffers>::default());
         let mut reader = Reader::new(half, BytesMut::new(), buffers, &limits);
         reader.framing = Framing::length(1 << 30);

@@ -16,10 +16,15 @@ use super::wakeups::Wakeups;
 use crate::sync::{lock, register, wake};
 use crate::transport::Stream;
 
+/// The bytes after which a connection that never waits for its peer lets others run.
+const TURN_BYTES: usize = 1 << 20;
+
 pub(super) struct Io {
     stream: Stream,
     /// The bytes that were read to detect HTTP/2.
     first: Bytes,
+    /// Bytes read since a read last had to wait.
+    turn_bytes: usize,
     monitor: Arc<IoMonitor>,
     /// The end of the stream, or the error that ended it, until the connection takes it.
     end: Option<io::Result<()>>,
@@ -165,12 +170,17 @@ impl IoMonitor {
 
 impl Io {
     pub(super) fn new(stream: Stream, first: Bytes, monitor: Arc<IoMonitor>) -> Self {
-        Self { stream, first, monitor, end: None, write_failed: false }
+        Self { stream, first, turn_bytes: 0, monitor, end: None, write_failed: false }
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let filled = buf.filled().len();
-        let mut polled = self.stream.poll_read(cx, buf, false);
+        let mut polled = if self.turn_bytes < TURN_BYTES {
+            self.stream.poll_read(cx, buf, false)
+        } else {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        };
         // h2 reads until no bytes are left, and hands out all of them before it reads again.
         while polled.is_pending()
             && let Some(number) = self.monitor.catch_up_request(cx)
@@ -180,7 +190,10 @@ impl Io {
                 self.monitor.caught_up(number);
             }
         }
-        if polled.is_ready() {
+        self.turn_bytes += buf.filled().len() - filled;
+        if polled.is_pending() {
+            self.turn_bytes = 0;
+        } else {
             self.monitor.reads.fetch_add(1, Ordering::Relaxed);
             self.monitor.wakeups.bytes_read(buf.filled().len() - filled);
         }
@@ -274,5 +287,49 @@ impl AsyncWrite for Io {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.io().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::accepted::Accepted;
+    use crate::shared_socket::SharedSocket;
+    use crate::transport::StagedSocket;
+
+    #[tokio::test]
+    async fn a_connection_lets_others_run_although_more_bytes_have_arrived() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(bytes) = client.write(&vec![7; 64 << 10]) {
+            sent += bytes;
+        }
+        assert!(sent > TURN_BYTES, "the system holds {sent} bytes");
+        let accepted = Accepted::Tcp(listener.accept().await.unwrap().0);
+        let staged = StagedSocket::new(SharedSocket::new(accepted), Arc::default());
+        let mut io = Io::new(Stream::Plain(staged), Bytes::new(), Arc::default());
+        let (mut got, mut turn) = (0, 0);
+        while got < sent {
+            let mut bytes = vec![0; 16 << 10];
+            let mut buf = ReadBuf::new(&mut bytes);
+            let polled = poll_fn(|cx| {
+                let polled = Pin::new(&mut io).poll_read(cx, &mut buf);
+                if polled.is_pending() {
+                    turn = 0;
+                }
+                polled.map(|read| read.map(|()| buf.filled().len()))
+            });
+            let read = polled.await.unwrap();
+            got += read;
+            turn += read;
+            assert!(turn < TURN_BYTES + (16 << 10), "{turn}");
+        }
     }
 }

@@ -1,53 +1,97 @@
-//! Reading from TLS in large pieces: the socket beneath, and the records above.
+//! Reading in large pieces: the socket beneath, and the records of TLS above.
 //!
-//! rustls reads 4 KiB at a time, which took five system calls for a record of 16 KiB, and yields one record at a time.
+//! rustls reads 4 KiB at a time, which took five system calls for a record of 16 KiB, and yields one record at a time. The
+//! `h2` crate reads a frame in two parts, which took two system calls for each.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::poll_read_buf;
 
-use super::Socket;
-use crate::accepted::Accepted;
+use crate::buffers::Buffers;
+use crate::shared_socket::SharedSocket;
 
-/// Bytes that one read of the socket takes at most.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes that one read of the socket takes at most, unless a larger buffer is there to be used again.
+const READ_BYTES: usize = 128 << 10;
 
+#[cfg(feature = "tls")]
 pub(super) type Tls = tokio_rustls::server::TlsStream<StagedSocket>;
 
-/// A socket with a buffer for what it received. The buffer is freed when there is nothing to read, so that idle
+/// A socket with a buffer for what it received. The buffer is given back when there is nothing to read, so that idle
 /// connections hold none.
 pub(crate) struct StagedSocket {
-    socket: Socket,
-    staged: BytesMut,
+    socket: SharedSocket,
+    buffers: Arc<Buffers>,
+    staged: Vec<u8>,
+    /// The number of staged bytes that were taken.
+    taken: usize,
+    /// True if a read asks the kernel, so that pending means that no bytes have arrived.
+    asks_kernel: bool,
     /// The error that TLS has found behind bytes that were read, for the next read.
+    #[cfg(feature = "tls")]
     failure: Option<io::Error>,
 }
 
 impl StagedSocket {
-    pub(crate) fn new(socket: Socket) -> Self {
-        StagedSocket { socket, staged: BytesMut::new(), failure: None }
+    pub(crate) fn new(socket: SharedSocket, buffers: Arc<Buffers>) -> Self {
+        StagedSocket {
+            socket,
+            buffers,
+            staged: Vec::new(),
+            taken: 0,
+            asks_kernel: false,
+            #[cfg(feature = "tls")]
+            failure: None,
+        }
     }
 
-    pub(super) fn accepted(&self) -> &Accepted {
-        &self.socket.accepted
+    pub(super) fn socket(&self) -> &SharedSocket {
+        &self.socket
+    }
+
+    /// Makes reads ask the kernel, or wait for the runtime's events again.
+    pub(super) fn ask_kernel(&mut self, asks_kernel: bool) {
+        self.asks_kernel = asks_kernel;
     }
 
     /// Reads into the empty buffer. Leaves it empty at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.socket.asks_kernel && self.socket.accepted.poll_read_ready(cx).is_pending() {
-            self.staged = BytesMut::new();
-            return Poll::Pending;
+        let mut staged = std::mem::take(&mut self.staged);
+        self.taken = 0;
+        staged.clear();
+        let readable = if self.asks_kernel { Poll::Ready(Ok(())) } else { self.socket.poll_readable(cx) };
+        let polled = match readable {
+            Poll::Ready(Ok(())) => {
+                if staged.capacity() == 0 {
+                    staged = self.buffers.take(READ_BYTES);
+                }
+                self.poll_receive(cx, &mut staged)
+            }
+            unreadable => unreadable,
+        };
+        if staged.is_empty() {
+            self.buffers.give_back(staged);
+        } else {
+            self.staged = staged;
         }
-        self.staged.reserve(READ_BYTES);
-        let polled = poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.staged);
-        if polled.is_pending() {
-            self.staged = BytesMut::new();
-        }
+        polled
+    }
+
+    fn poll_receive(&self, cx: &mut Context<'_>, staged: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        let polled = if self.asks_kernel {
+            self.socket.poll_read_arrived(staged)
+        } else {
+            self.socket.poll_read(cx, staged)
+        };
         polled.map_ok(drop)
+    }
+}
+
+impl Drop for StagedSocket {
+    fn drop(&mut self) {
+        self.buffers.give_back(std::mem::take(&mut self.staged));
     }
 }
 
@@ -57,27 +101,31 @@ impl AsyncRead for StagedSocket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.staged.is_empty() {
+        if self.taken == self.staged.len() {
             ready!(self.poll_fill(cx))?;
         }
-        let bytes = self.staged.len().min(buf.remaining());
-        buf.put_slice(&self.staged[..bytes]);
-        self.staged.advance(bytes);
+        let staged = &self.staged[self.taken..];
+        let bytes = staged.len().min(buf.remaining());
+        buf.put_slice(&staged[..bytes]);
+        self.taken += bytes;
         Poll::Ready(Ok(()))
     }
 }
 
 /// The content of a TLS stream, of which one read takes all records that have arrived.
+#[cfg(feature = "tls")]
 pub(super) struct Records<'a>(&'a mut Tls);
 
+#[cfg(feature = "tls")]
 impl<'a> Records<'a> {
     /// If `only_arrived`, the kernel is asked, so that pending means that no more records have arrived.
     pub(super) fn of(tls: &'a mut Tls, only_arrived: bool) -> Self {
-        tls.get_mut().0.socket.asks_kernel = only_arrived;
+        tls.get_mut().0.ask_kernel(only_arrived);
         Records(tls)
     }
 }
 
+#[cfg(feature = "tls")]
 impl AsyncRead for Records<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -110,28 +158,28 @@ impl AsyncRead for Records<'_> {
 }
 
 impl AsyncWrite for StagedSocket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_write(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        self.socket.poll_write(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.socket.shut_down())
     }
 }
 
@@ -143,6 +191,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::accepted::Accepted;
     use crate::exchange::poll_once;
 
     #[tokio::test]
@@ -150,12 +199,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let mut peer = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
         let (tcp, _) = listener.accept().await.expect("accepted");
-        let mut socket = StagedSocket::new(Socket::new(Accepted::Tcp(tcp)));
+        let mut socket = StagedSocket::new(SharedSocket::new(Accepted::Tcp(tcp)), Arc::default());
         for _ in 0..2 {
             peer.write_all(&[7; 100]).await.expect("sent");
             let mut first = [0; 10];
             socket.read_exact(&mut first).await.expect("received");
-            assert_eq!(socket.staged.len(), 90);
+            assert_eq!(socket.staged.len() - socket.taken, 90);
             let mut rest = [0; 90];
             socket.read_exact(&mut rest).await.expect("received");
             assert_eq!((first, rest), ([7; 10], [7; 90]));
