@@ -18,12 +18,12 @@ use hoist_proto::types::UploadId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::layout::{CONTENT, CONTENT_NEW, DRAFT, ParentDir, ParentDirs, REMOVED_SUFFIX, label};
+use super::layout::{CONTENT, CONTENT_NEW, ParentDir, ParentDirs, REMOVED_SUFFIX, label};
 use super::options::{Durability, Headroom, Options};
+use super::setup;
 use super::sys::{self, Dir, failed};
 use super::upload_dir::UploadDir;
-use super::{acknowledged, setup};
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::store::Error;
 
 /// The open data directory.
@@ -165,7 +165,7 @@ impl DataDir {
     }
 
     /// Makes sure that the id is free. Removes the remains of a creation that failed.
-    pub(super) fn ensure_free(&self, id: UploadId) -> Result<(), Error> {
+    fn ensure_free(&self, id: UploadId) -> Result<(), Error> {
         match self.find(id)? {
             Some(upload_dir) if upload_dir.has_record()? => Err(Error::Exists),
             Some(upload_dir) => self.remove(&upload_dir),
@@ -173,9 +173,42 @@ impl DataDir {
         }
     }
 
-    /// Creates the directory of a new upload, with a draft and an empty content. Leaves nothing behind if it fails.
-    pub(super) fn create(&self, record: &Record) -> Result<(UploadDir, OwnedFd), Error> {
-        let id = record.upload.id;
+    /// Makes the directory of a new upload and fills it. Leaves nothing behind if either fails. Fails with
+    /// [`Error::Exists`] if the id is not free.
+    fn make_upload_dir<T>(
+        &self,
+        parent: ParentDir,
+        id: UploadId,
+        fill: impl FnOnce(UploadDir) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (name, uploads) = (id.to_string(), self.dir_of(parent));
+        let doing = |errno| failed(format!("creating {}", label(parent, id)), errno);
+        if self.dir_of(parent.other()).stat(&name).map_err(doing)?.is_some() {
+            self.ensure_free(id)?;
+        }
+        // Looked for only if the name is taken, which is rare.
+        if let Err(errno) = uploads.make_dir(&name) {
+            if errno != Errno::EXIST {
+                return Err(doing(errno));
+            }
+            self.ensure_free(id)?;
+            uploads.make_dir(&name).map_err(doing)?;
+        }
+        let opened = uploads.dir(&name).and_then(|dir| dir.ok_or(Errno::NOENT)).map_err(doing);
+        let filled = opened.and_then(|dir| fill(self.upload_dir(parent, id, dir)));
+        if filled.is_err() {
+            self.delete_dir(parent, &name)?;
+        }
+        filled
+    }
+
+    /// Creates the directory of a new upload, with a draft and an empty content, if the id is free and `admit` succeeds.
+    /// Leaves nothing behind if it fails.
+    pub(super) fn create(
+        &self,
+        record: &Record,
+        admit: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(UploadDir, OwnedFd), Error> {
         // A joined content is a new file, and may share blocks with its parts.
         if let Some(length) = record.upload.length
             && length.get() >= REQUIRED_BYTES_MIN
@@ -183,59 +216,45 @@ impl DataDir {
         {
             self.require(length.get())?;
         }
-        let doing = |errno| failed(format!("creating {}", label(ParentDir::Open, id)), errno);
-        match self.open.make_dir(&id.to_string()) {
-            Err(Errno::EXIST) => return Err(Error::Exists),
-            made => made.map_err(doing)?,
-        }
-        let filled = (|| {
-            let dir = self.open.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
-            let upload_dir = self.upload_dir(ParentDir::Open, id, dir);
-            let content = upload_dir.handle.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
+        self.make_upload_dir(ParentDir::Open, record.upload.id, |upload_dir| {
+            admit()?;
+            let content = upload_dir.new_content()?;
             // Last, because a directory with a draft is an upload.
-            upload_dir.write(DRAFT, &record::to_bytes(record)?)?;
+            upload_dir.write_draft(record)?;
             Ok((upload_dir, content))
-        })();
-        if filled.is_err() {
-            self.delete_dir(ParentDir::Open, &id.to_string())?;
-        }
-        filled
+        })
     }
 
-    /// Creates the directory of a complete upload, with its content. Returns the number of bytes. Leaves nothing behind if it
-    /// fails. The upload is durable once its parent directory is synced.
-    pub(super) fn create_whole(&self, record: &Record, content: &[Bytes]) -> Result<u64, Error> {
-        let (id, parent) = (record.upload.id, ParentDir::Done);
+    /// Creates the directory of a complete upload, with its content, if the id is free and `admit` succeeds. Returns the
+    /// number of bytes. Leaves nothing behind if it fails. The upload is durable once its parent directory is synced.
+    pub(super) fn create_whole(
+        &self,
+        record: &Record,
+        content: &[Bytes],
+        admit: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<u64, Error> {
         let bytes = content.iter().map(|piece| piece.len() as u64).sum();
         if self.grant(bytes) < bytes {
             return Err(Error::Full);
         }
-        let doing = |errno| failed(format!("creating {}", label(parent, id)), errno);
-        if !record.upload.is_complete() {
-            return Err(doing(Errno::INVAL));
-        }
-        match self.done.make_dir(&id.to_string()) {
-            Err(Errno::EXIST) => return Err(Error::Exists),
-            made => made.map_err(doing)?,
-        }
-        let filled = (|| {
-            let dir = self.done.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
-            let upload_dir = self.upload_dir(parent, id, dir);
-            let file = upload_dir.handle.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
+        self.make_upload_dir(ParentDir::Done, record.upload.id, |upload_dir| {
+            let doing = |errno| upload_dir.failed("writing", CONTENT, errno);
+            if !record.upload.is_complete() {
+                return Err(doing(Errno::INVAL));
+            }
+            admit()?;
+            let file = upload_dir.new_content()?;
             let mut pieces = content.iter().map(|piece| IoSlice::new(piece)).collect::<Vec<_>>();
             sys::write_all(&file, 0, &mut pieces).1.map_err(doing)?;
             if self.is_disk {
                 sys::sync_data(&file).map_err(doing)?;
             }
-            acknowledged::set(&file, bytes).map_err(doing)?;
-            // Last, because a directory with a record is an upload.
-            upload_dir.write_record(record)?;
-            upload_dir.sync()
-        })();
-        if filled.is_err() {
-            self.delete_dir(parent, &id.to_string())?;
-        }
-        filled.map(|()| bytes)
+            // Last, because a directory with a record is an upload. The record states the length, so the content needs no
+            // attribute that does.
+            upload_dir.write_first_record(record)?;
+            upload_dir.sync()?;
+            Ok(bytes)
+        })
     }
 
     /// Moves a complete upload to `done`.

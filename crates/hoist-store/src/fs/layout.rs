@@ -39,6 +39,15 @@ pub(super) enum ParentDir {
     Done,
 }
 
+impl ParentDir {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Open => Self::Done,
+            Self::Done => Self::Open,
+        }
+    }
+}
+
 impl fmt::Display for ParentDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -178,10 +178,8 @@ impl Store for LocalStore {
             let (data_dir, pool, syncer) =
                 (Arc::clone(&self.data_dir), Arc::clone(&self.pool), self.syncer.clone());
             let job = move || {
-                data_dir.ensure_free(upload.id)?;
-                lock.entry().admit(fence)?;
                 let record = Record { upload, discarded: None };
-                let (dir, file) = data_dir.create(&record)?;
+                let (dir, file) = data_dir.create(&record, || lock.entry().admit(fence).map(drop))?;
                 lock.entry().reset();
                 lock.entry().set_record(Arc::new(record));
                 let content = Arc::new(Content::created(dir, file));
@@ -205,9 +203,9 @@ impl Store for LocalStore {
             let lock = UploadLock::new(upload.id, entry, guard);
             let (upload, data_dir) = (without_offset(upload), Arc::clone(&self.data_dir));
             let job = move || {
-                data_dir.ensure_free(upload.id)?;
-                lock.entry().admit(fence)?;
-                let bytes = data_dir.create_whole(&Record { upload, discarded: None }, &content)?;
+                let (record, admit) =
+                    (Record { upload, discarded: None }, || lock.entry().admit(fence).map(drop));
+                let bytes = data_dir.create_whole(&record, &content, admit)?;
                 lock.entry().reset();
                 Ok(((Offset::new(bytes), lock), ParentDir::Done.into()))
             };

@@ -128,6 +128,12 @@ impl UploadDir {
         self.remove_file(&unverified_marker(from))
     }
 
+    /// Creates the content of a new upload.
+    pub(super) fn new_content(&self) -> Result<OwnedFd, Error> {
+        let made = self.handle.new_file(CONTENT, OFlags::EXCL);
+        made.map_err(|errno| self.failed("creating", CONTENT, errno))
+    }
+
     /// Opens the content. Returns `None` if it was discarded.
     pub(super) fn content(&self, access: OFlags) -> Result<Option<OwnedFd>, Error> {
         self.handle.file(CONTENT, access).map_err(|errno| self.failed("opening", CONTENT, errno))
@@ -142,6 +148,17 @@ impl UploadDir {
             sys::sync_data(draft).map_err(doing)?;
         }
         self.rename(DRAFT, RECORD)
+    }
+
+    /// Writes the draft of a new upload. It is synced later, together with the content's first bytes.
+    pub(super) fn write_draft(&self, record: &Record) -> Result<(), Error> {
+        self.write(DRAFT, OFlags::EXCL, &record::to_bytes(record)?)
+    }
+
+    /// Writes the record of a new upload, atomically. It is durable once the directory is synced.
+    pub(super) fn write_first_record(&self, record: &Record) -> Result<(), Error> {
+        self.write(RECORD_NEW, OFlags::EXCL, &record::to_bytes(record)?)?;
+        self.rename(RECORD_NEW, RECORD)
     }
 
     /// Writes or replaces the record, atomically. The new one is durable once the directory is synced.
@@ -211,7 +228,7 @@ impl UploadDir {
     }
 
     fn replace(&self, name: &str, new: &str, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.write(new, bytes).and_then(|()| self.rename(new, name));
+        let written = self.write(new, OFlags::TRUNC, bytes).and_then(|()| self.rename(new, name));
         if written.is_err() {
             // Best effort: the next attempt overwrites it.
             let _ = self.handle.remove_file(new);
@@ -219,11 +236,10 @@ impl UploadDir {
         written
     }
 
-    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn write(&self, name: &str, how: OFlags, bytes: &[u8]) -> Result<(), Error> {
         let doing = |errno| self.failed("writing", name, errno);
-        let file = self.handle.new_file(name, OFlags::TRUNC).map_err(doing)?;
+        let file = self.handle.new_file(name, how).map_err(doing)?;
         sys::write_all(&file, 0, &mut [IoSlice::new(bytes)]).1.map_err(doing)?;
-        // The draft is synced later, together with the content's first bytes.
         if self.is_disk && name != DRAFT { sys::sync_data(&file).map_err(doing) } else { Ok(()) }
     }
 }

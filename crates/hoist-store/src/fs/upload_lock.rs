@@ -6,8 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::types::{Durable, Length, Offset, Timestamp, UploadId};
+use hoist_proto::upload::{Composition, Phase, Upload};
 use rustix::fs::OFlags;
 use tokio::sync::OwnedMutexGuard;
 
@@ -45,6 +45,16 @@ pub(super) struct Found {
     pub(super) record: Arc<Record>,
     /// True if it may be a draft.
     is_draft: bool,
+}
+
+impl Found {
+    /// Returns the number of bytes that a complete upload has by its record; zero for other uploads.
+    fn bytes_of_complete(&self) -> u64 {
+        let Upload { phase, length, composition, .. } = &self.record.upload;
+        let has_all = matches!(phase, Phase::Received | Phase::Delivered(_));
+        let length = length.filter(|_| has_all && *composition == Composition::Direct);
+        length.map_or(0, Length::get)
+    }
 }
 
 impl UploadLock {
@@ -177,7 +187,9 @@ impl UploadLock {
         let truncate_to = repair.and_then(|repair| repair.truncate_to);
         let bytes = [unverified, truncate_to].into_iter().flatten().chain([end]).min().unwrap_or(end);
         //= IETF-OFF-02
-        let acknowledged_bytes = known_durable.or(attribute.map(|attribute| attribute.bytes)).unwrap_or(0);
+        let acknowledged_bytes = known_durable
+            .or(attribute.map(|attribute| attribute.bytes))
+            .unwrap_or_else(|| found.bytes_of_complete());
         if acknowledged_bytes > bytes {
             let why =
                 format!("{acknowledged_bytes} bytes of it were acknowledged, but only {bytes} are left");

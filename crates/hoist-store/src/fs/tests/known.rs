@@ -166,3 +166,64 @@ async fn content_that_another_program_has_truncated_is_damaged() {
     assert!(matches!(append(&store, upload.id, 5, ONE).await, Err(Error::Damaged(_))));
     assert!(matches!(store.load(upload.id, ONE).await, Err(Error::Damaged(_))));
 }
+
+/// The system calls of a creation, and how many others only looked something up: the id in the other directory, and the
+/// new directory.
+#[tokio::test]
+async fn a_creation_looks_for_nothing_that_it_makes() {
+    use Call::{MakeDir, NewFile, Rename, SetAttribute, Write};
+    let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+    let options = Options { durability: Durability::Os, ..Options::default() };
+    let store = LocalStore::open(directory.path(), &options).expect("opens");
+    for number in 1..4 {
+        let (made, reads) = (faults.made().len(), faults.reads());
+        let upload = Upload { phase: Phase::Received, ..upload(number, Some(5)) };
+        let stored = store.create_whole(&upload, vec![Bytes::from_static(b"hello")], ONE).await;
+        assert_eq!(stored.expect("creates").offset(), Offset::new(5));
+        let whole = [MakeDir, NewFile, Write, NewFile, Write, Rename];
+        assert_eq!((&faults.made()[made..], faults.reads() - reads), (&whole[..], 2));
+        let (made, reads) = (faults.made().len(), faults.reads());
+        let upload = super::upload(number + 10, None);
+        drop(store.create(&upload, ONE).await.expect("creates"));
+        let empty = [MakeDir, NewFile, NewFile, Write, SetAttribute];
+        assert_eq!((&faults.made()[made..], faults.reads() - reads), (&empty[..], 2));
+    }
+}
+
+/// An id is taken in whichever directory its upload is, and a refused creation leaves nothing.
+#[tokio::test]
+async fn a_taken_id_and_an_older_fence_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let whole = |number| Upload { phase: Phase::Received, ..upload(number, Some(5)) };
+    let content = || vec![Bytes::from_static(b"hello")];
+    store.create_whole(&whole(1), content(), ONE).await.expect("creates");
+    stored(&store, &upload(2, None), b"hello").await;
+    for number in [1, 2] {
+        let created = store.create(&upload(number, None), Fence::new(2)).await.map(drop);
+        assert!(matches!(created, Err(Error::Exists)), "{number}");
+        let created = store.create_whole(&whole(number), content(), Fence::new(2)).await;
+        assert!(matches!(created, Err(Error::Exists)), "{number}");
+        append(&store, upload(2, None).id, 4 + number, ONE).await.expect("no fence was taken");
+    }
+    store.load(upload(3, None).id, Fence::new(2)).await.expect("loads");
+    assert!(matches!(store.create(&upload(3, None), ONE).await.map(drop), Err(Error::Fenced)));
+    assert!(matches!(store.create_whole(&whole(3), content(), ONE).await, Err(Error::Fenced)));
+    for parent in ["open", "done"] {
+        assert!(!directory.path().join(parent).join(upload(3, None).id.to_string()).exists());
+    }
+}
+
+/// The record of a complete upload states its length, so the damage is found without the attribute.
+#[tokio::test]
+async fn a_whole_upload_that_was_truncated_is_damaged() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let upload = Upload { phase: Phase::Received, ..upload(1, Some(5)) };
+    store.create_whole(&upload, vec![Bytes::from_static(b"hello")], ONE).await.expect("creates");
+    drop(store);
+    let content = directory.path().join("done").join(upload.id.to_string()).join("content");
+    std::fs::write(content, b"hell").expect("written");
+    let store = open(directory.path());
+    assert!(matches!(store.load(upload.id, ONE).await, Err(Error::Damaged(_))));
+}
