@@ -27,6 +27,21 @@ pub(super) struct Queue<T> {
 struct Waiting<T> {
     work: VecDeque<T>,
     is_closed: bool,
+    /// The number of threads that wait for work.
+    idle: usize,
+    /// True from the call that wakes a thread until one runs. Meanwhile no other is woken: the first one wakes the next
+    /// if it leaves work behind, so a thread that takes several items costs one wake-up, and work waits for no thread
+    /// while another is idle.
+    is_waking: bool,
+}
+
+impl<T> Waiting<T> {
+    /// Returns whether the caller has to wake a thread.
+    fn wakes(&mut self) -> bool {
+        let wakes = !self.work.is_empty() && self.idle > 0 && !self.is_waking;
+        self.is_waking |= wakes;
+        wakes
+    }
 }
 
 impl<T: Send + 'static> Queue<T> {
@@ -37,7 +52,8 @@ impl<T: Send + 'static> Queue<T> {
         count: usize,
         run: impl Fn(&Self) + Clone + Send + 'static,
     ) -> Result<Arc<Self>, Error> {
-        let waiting = Mutex::new(Waiting { work: VecDeque::new(), is_closed: false });
+        let waiting =
+            Mutex::new(Waiting { work: VecDeque::new(), is_closed: false, idle: 0, is_waking: false });
         let queue = Arc::new(Self { waiting, changed: Condvar::new(), threads: Mutex::default() });
         for number in 0..count.max(1) {
             let (queue_of_thread, run) = (Arc::clone(&queue), run.clone());
@@ -54,32 +70,42 @@ impl<T: Send + 'static> Queue<T> {
             return Err(work);
         }
         waiting.work.push_back(work);
-        drop(waiting);
-        self.changed.notify_one();
+        self.wake(waiting);
         Ok(())
+    }
+
+    /// Wakes a thread if there is work for one more.
+    fn wake(&self, mut waiting: MutexGuard<'_, Waiting<T>>) {
+        let wakes = waiting.wakes();
+        drop(waiting);
+        if wakes {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until there is work or the queue is closed.
+    fn wait(&self) -> MutexGuard<'_, Waiting<T>> {
+        let mut waiting = lock(&self.waiting);
+        while waiting.work.is_empty() && !waiting.is_closed {
+            waiting.idle += 1;
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
+            waiting.is_waking = false;
+        }
+        waiting
     }
 
     /// Waits for the next item. Returns `None` once the queue is closed and empty.
     pub(super) fn next(&self) -> Option<T> {
-        let mut waiting = lock(&self.waiting);
-        loop {
-            if let Some(work) = waiting.work.pop_front() {
-                return Some(work);
-            }
-            if waiting.is_closed {
-                return None;
-            }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut waiting = self.wait();
+        let work = waiting.work.pop_front();
+        self.wake(waiting);
+        work
     }
 
     /// Waits for items and returns all of them. Returns none once the queue is closed and empty.
     pub(super) fn all(&self) -> VecDeque<T> {
-        let mut waiting = lock(&self.waiting);
-        while waiting.work.is_empty() && !waiting.is_closed {
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        std::mem::take(&mut waiting.work)
+        std::mem::take(&mut self.wait().work)
     }
 
     /// Returns whether an item waits for a thread.
@@ -173,5 +199,52 @@ pub(super) fn closed() -> Error {
     Error::Io {
         doing: "using a store that is closed".to_owned(),
         source: std::io::Error::from(std::io::ErrorKind::NotConnected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_is_being_woken_is_waited_for() {
+        let mut waiting =
+            Waiting { work: VecDeque::from([1, 2]), is_closed: false, idle: 2, is_waking: false };
+        assert!(waiting.wakes());
+        assert!(!waiting.wakes(), "one is being woken");
+        (waiting.idle, waiting.is_waking) = (1, false);
+        waiting.work.pop_front();
+        assert!(waiting.wakes(), "it leaves work for the next");
+        waiting.is_waking = false;
+        waiting.work.pop_front();
+        assert!(!waiting.wakes(), "no work");
+        waiting.work.push_back(3);
+        waiting.idle = 0;
+        assert!(!waiting.wakes(), "all threads are busy and look for work on their own");
+    }
+
+    /// Each job waits for all others, so each needs a thread of its own.
+    #[test]
+    fn jobs_use_all_threads() {
+        let (pool, barrier) = (ThreadPool::start("pool", 8).expect("threads"), Arc::new(Barrier::new(8)));
+        for _ in 0..100 {
+            let (done, jobs) = channel();
+            for _ in 0..8 {
+                let (barrier, done) = (Arc::clone(&barrier), done.clone());
+                let submitted = pool.submit(Box::new(move || {
+                    barrier.wait();
+                    done.send(()).expect("the test waits");
+                }));
+                assert!(submitted.is_ok());
+            }
+            for _ in 0..8 {
+                jobs.recv_timeout(Duration::from_secs(20)).expect("a thread for each job");
+            }
+        }
+        pool.close();
     }
 }
