@@ -182,6 +182,15 @@ pub trait Store: Send + Sync + 'static {
     /// - [`Error::Damaged`] if the content does not end at `at`.
     fn append(&self, id: UploadId, at: Offset, fence: Fence) -> StoreFuture<'_, Box<dyn Writer>>;
 
+    /// Returns an upload from memory, if no call that may change it is in progress and its state is there. Never waits.
+    /// `None` says nothing about the upload. Takes no fence.
+    ///
+    /// The state is what a [`load`](Store::load) in place of this call would return.
+    fn recall(&self, id: UploadId) -> Option<Upload> {
+        let _ = id;
+        None
+    }
+
     /// Replaces the record of an upload, atomically and durably.
     ///
     /// [`Upload::offset`] is ignored. If the new phase accepts no more bytes, the content is made durable before the

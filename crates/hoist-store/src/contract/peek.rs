@@ -42,11 +42,13 @@ async fn peek_returns_what_load_returns(site: &impl Site) {
                 assert_eq!(store.peek(upload.id).await.expect("can be peeked at").as_ref(), Some(&peeked));
             }
             assert_eq!(peeked, load(&*store, upload.id, ONE).await);
+            assert_eq!(store.recall(upload.id).unwrap_or_else(|| peeked.clone()), peeked);
             assert!(peeked.offset.offset() >= end_of(&bytes));
         }
         if is_asked_twice {
             store.remove(uploads[1].id, ONE).await.expect("can be removed");
             assert!(store.peek(uploads[1].id).await.expect("can be loaded").is_none());
+            assert!(store.recall(uploads[1].id).is_none());
         }
     }
 }

@@ -223,6 +223,10 @@ impl Store for LocalStore {
         Box::pin(async move { self.read_upload(self.lock(id, fence, Queued::Write).await?).await })
     }
 
+    fn recall(&self, id: UploadId) -> Option<Upload> {
+        self.entries.cached(id, None)?.ok()
+    }
+
     // Waits for the disk only: if another operation holds the lock for longer, the offset that is known to be durable is
     // returned.
     fn peek(&self, id: UploadId) -> StoreFuture<'_, Option<Upload>> {

@@ -45,6 +45,7 @@ async fn checked(store: &LocalStore, id: UploadId, fence: Fence) -> Upload {
         tokio::task::yield_now().await;
     }
     assert_eq!(from_memory(store, id, fence).await, first);
+    assert_eq!(store.recall(id).as_ref(), Some(&first));
     assert_eq!(store.peek(id).await.expect("can be peeked at").as_ref(), Some(&first));
     store.entries.forget_records();
     assert_eq!(store.load(id, fence).await.expect("loads").as_ref(), Some(&first), "as in the files");
@@ -81,6 +82,7 @@ async fn a_known_upload_is_answered_without_the_files() {
     drop(writer);
     std::fs::rename(directory.path().join("open"), directory.path().join("elsewhere")).expect("renamed");
     assert_eq!(from_memory(&store, upload.id, TWO).await.offset.offset(), Offset::new(5));
+    assert_eq!(store.recall(upload.id).expect("in memory").offset.offset(), Offset::new(5));
     assert!(matches!(store.load(upload.id, ONE).await, Err(Error::Fenced)), "the fence was taken");
     assert!(matches!(store.append(upload.id, Offset::new(5), ONE).await.map(drop), Err(Error::Fenced)));
 }
@@ -92,6 +94,7 @@ async fn a_load_counts_the_bytes_of_the_writer_that_it_ends() {
     let upload = upload(1, None);
     stored(&store, &upload, b"hello").await;
     let mut writer = appending(&store, upload.id, 5, ONE).await;
+    assert!(store.recall(upload.id).is_none(), "a writer may change it");
     writer.write(Bytes::from_static(b" world")).await.expect("writes");
     assert_eq!(store.load(upload.id, TWO).await.expect("loads").expect("is there").offset.offset().get(), 11);
     assert!(matches!(writer.sync().await, Err(Error::Fenced)));
