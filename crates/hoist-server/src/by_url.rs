@@ -11,7 +11,7 @@ use http::request::Parts;
 
 use crate::answer::{self, Answer};
 use crate::download::download;
-use crate::engage::{Claimed, Engaged, FamilyFrom, unsupported};
+use crate::engage::{Admitted, Claimed, Engaged, FamilyFrom, unsupported};
 use crate::intake::Content;
 use crate::shared::{Hoist, Shared};
 
@@ -21,14 +21,32 @@ impl Hoist {
         &self,
         resource: Resource,
         head: &Parts,
-        mut body: B,
+        body: B,
         context: &Context<'_>,
     ) -> Result<Answer, Refusal> {
         let shared = self.shared();
         let Resource::Upload(id) = resource else { return Err(Reason::NotFound.into()) };
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
         let decoded = Decoded { subject: Subject::Id(id), family: Family::Conventional, operation };
-        let claimed = match self.engage(FamilyFrom::Upload, decoded, head, &mut body).await? {
+        let mut admitted = shared.admit(decoded, head).await?;
+        if head.method == Method::HEAD
+            && let Some((family, reply)) = shared.answer_from_memory(&mut admitted, FamilyFrom::Upload)
+            && unsupported(family, &head.method).is_none()
+        {
+            return Ok(answer::encode(shared.dialect_of(family), Ok(reply), context));
+        }
+        Box::pin(self.run_by_url(head, body, context, admitted)).await
+    }
+
+    async fn run_by_url<B: Content>(
+        &self,
+        head: &Parts,
+        mut body: B,
+        context: &Context<'_>,
+        admitted: Admitted,
+    ) -> Result<Answer, Refusal> {
+        let shared = self.shared();
+        let claimed = match self.engage(FamilyFrom::Upload, admitted, &head.method, &mut body).await? {
             Engaged::Answered(family, outcome) => {
                 return Ok(answer::encode(shared.dialect_of(family), outcome, context));
             }

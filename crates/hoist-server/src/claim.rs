@@ -167,6 +167,13 @@ impl Claims {
         self.take_free(id)
     }
 
+    /// Calls `read` if no request holds or waits for the claim of an upload. Until it returns, none can take it. It must not
+    /// block.
+    pub(crate) fn while_free<T>(&self, id: UploadId, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        let entries = locked(&self.0.entries);
+        if entries.contains_key(&id) { None } else { read() }
+    }
+
     /// Claims an upload that no other request holds or waits for.
     fn take_free(&self, id: UploadId) -> Option<Claim> {
         let mut entries = locked(&self.0.entries);
@@ -354,6 +361,20 @@ mod tests {
         drop(second);
         let third = third.await.expect("its turn");
         assert!(!third.stop.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_read_without_a_claim_only_while_it_has_none() {
+        let claims = Claims::default();
+        assert_eq!(claims.while_free(ID, || Some(1)), Some(1));
+        let claim = claims.take(ID, ANYONE).await.expect("free");
+        assert_eq!(claims.while_free(ID, || Some(2)), None);
+        let mut waiting = Box::pin(claims.take(ID, ANYONE));
+        assert!(is_pending(&mut waiting).await);
+        drop(claim);
+        assert_eq!(claims.while_free(ID, || Some(3)), None, "it is promised to the one that waits");
+        drop(waiting);
+        assert_eq!(claims.while_free(ID, || Some(4)), Some(4));
     }
 
     // proves: TOK-CRE-05

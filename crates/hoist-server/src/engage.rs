@@ -1,7 +1,7 @@
 //! The first half of the life of a request: admit, name, claim, load, size, decide.
 //!
-//! Every request passes through [`Hoist::engage`], in a dialect or in none. It ends with a [`Decision`] about an upload
-//! whose claim the request holds.
+//! Every request passes through [`Shared::admit`] and then [`Hoist::engage`], in a dialect or in none. It ends with a
+//! [`Decision`] about an upload whose claim the request holds. An offset query that the memory can answer ends before.
 
 use hoist_proto::dialect::tus1;
 use hoist_proto::engine::{self, Decision, UploadRequest};
@@ -17,6 +17,15 @@ use crate::intake::{self, Content};
 use crate::parts::{ClaimedParent, IndexedPart};
 use crate::shared::{Hoist, Shared};
 use crate::upload_id;
+
+/// A request of a principal that was admitted, and the id of its upload.
+pub(crate) struct Admitted {
+    request: UploadRequest,
+    /// The part, if the upload is one of an indexed upload.
+    part: Option<IndexedPart>,
+    /// True if the id was made up for this request.
+    is_fresh: bool,
+}
 
 /// A request that has been decided.
 pub(crate) enum Engaged {
@@ -44,27 +53,25 @@ pub(crate) enum FamilyFrom {
 }
 
 impl Hoist {
-    /// Admits a request, claims and loads its upload, and decides what to do.
+    /// Claims and loads the upload of a request, and decides what to do.
     ///
     /// # Cancellation
     /// Safe to drop. The transfer that the claim ended stays ended.
     pub(crate) async fn engage<B: Content>(
         &self,
         family_from: FamilyFrom,
-        decoded: Decoded,
-        head: &Parts,
+        admitted: Admitted,
+        method: &Method,
         body: &mut B,
     ) -> Result<Engaged, Refusal> {
         let shared = self.shared();
-        let principal = shared.auth.admit(head).await?; // first: an unauthorized request must not end a transfer
-        let is_fresh = decoded.subject == Subject::Fresh;
-        let (mut request, part) = shared.name(decoded, principal)?;
+        let Admitted { mut request, part, is_fresh } = admitted;
         let parent = match part {
             Some(part) => Some(Box::pin(ClaimedParent::claim(shared, part, &request)).await?),
             None => None,
         };
         let claim = match family_from {
-            FamilyFrom::Upload => match Box::pin(shared.claim_by_url(&request, &head.method)).await? {
+            FamilyFrom::Upload => match Box::pin(shared.claim_by_url(&request, method)).await? {
                 Ok(claim) => claim,
                 Err((family, refusal)) => return Ok(Engaged::Answered(family, Err(refusal))),
             },
@@ -120,6 +127,49 @@ impl Hoist {
 }
 
 impl Shared {
+    /// Admits and names a request. The first step: an unauthorized request must not end a transfer.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn admit(&self, decoded: Decoded, head: &Parts) -> Result<Admitted, Refusal> {
+        let principal = self.auth.admit(head).await?;
+        let is_fresh = decoded.subject == Subject::Fresh;
+        let (request, part) = self.name(decoded, principal)?;
+        Ok(Admitted { request, part, is_fresh })
+    }
+
+    /// Answers an offset query from memory: the answer is that of a claim, a load and a decision at this moment. Returns it
+    /// with the family of the upload.
+    ///
+    /// Returns `None`, without an effect, for any other request, if a request holds or waits for the claim, if the state is
+    /// not in memory, or if the answer takes more than the state.
+    pub(crate) fn answer_from_memory(
+        &self,
+        admitted: &mut Admitted,
+        family_from: FamilyFrom,
+    ) -> Option<(Family, Reply)> {
+        let Admitted { request, part: None, .. } = admitted else { return None };
+        if request.operation != Operation::Retrieve {
+            return None;
+        }
+        let upload = self.claims.while_free(request.id, || self.store.recall(request.id))?;
+        let is_plain = match upload.composition {
+            Composition::Direct | Composition::Part => !upload.awaits_delivery(),
+            Composition::Concatenated(_) | Composition::Indexed(_) => false,
+        };
+        if !is_plain {
+            return None;
+        }
+        if family_from == FamilyFrom::Upload {
+            request.family = self.family_of(Some(&upload), request).ok()?;
+        }
+        self.ledger.record(&upload);
+        match self.decide(Some(&self.clock.correct(upload)), request) {
+            Decision::Answer(reply @ Reply::State { .. }) => Some((request.family, reply)),
+            _ => None,
+        }
+    }
+
     fn decide(&self, known: Option<&Upload>, request: &UploadRequest) -> Decision {
         engine::decide(known, request, &self.policy, self.clock.now())
     }
@@ -259,3 +309,6 @@ pub(crate) fn unsupported(family: Family, method: &Method) -> Option<Refusal> {
     };
     Some(reason.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hoist_proto::dialect::{self, Detected, Dialect, DialectOptions, Resource, tus1};
-use hoist_proto::operation::{Operation, Reply};
+use hoist_proto::operation::{Decoded, Operation, Reply};
 use hoist_proto::refusal::{Reason, Refusal};
 use http::request::Parts;
 use http::{HeaderValue, Request, header};
@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use crate::answer::Answer;
 use crate::cors::CorsRequest;
-use crate::engage::{Engaged, FamilyFrom};
+use crate::engage::{Admitted, Engaged, FamilyFrom};
 use crate::intake::Content;
 use crate::meter::{Meter, Spliced, Summary};
 use crate::route::{Route, route};
@@ -80,7 +80,7 @@ impl Hoist {
         let dialect = match dialect::detect(&head, resource, shared.dialect_options()) {
             Detected::Discover => return discover::options(&shared.policy, shared.settings.tus_extensions),
             Detected::ByUpload => {
-                let answered = Box::pin(self.answer_by_url(resource, &head, body, &context)).await;
+                let answered = self.answer_by_url(resource, &head, body, &context).await;
                 return answered.unwrap_or_else(|refusal| answer::refused(None, &refusal, &context));
             }
             Detected::Refuse(refusal) => {
@@ -103,38 +103,65 @@ impl Hoist {
         answer::encode(Some(dialect), outcome, &context)
     }
 
+    /// The life of a request in a dialect. Only an offset query that the memory can answer ends here; the others are on the
+    /// heap, so that this one need not have room for them.
     async fn run<B: Content>(
         &self,
         dialect: Dialect,
         resource: Resource,
         base: &str,
         head: Parts,
-        mut body: B,
+        body: B,
     ) -> Result<Reply, Refusal> {
         let decoded = dialect.decode(&head, resource, body.size_hint().exact())?;
         if matches!(decoded.operation, Operation::Create(_)) {
-            // It needs the store in any case, so the whole of it runs there.
-            let (hoist, base) = (self.clone(), base.to_owned());
-            return self
-                .own(move |shared| async move {
-                    match hoist.engage(FamilyFrom::Dialect, decoded, &head, &mut body).await? {
-                        Engaged::Answered(_, outcome) => outcome,
-                        Engaged::Claimed(claimed) => {
-                            let transport = shared.transport_handles(
-                                dialect,
-                                &claimed.request.operation,
-                                &claimed.decision,
-                                &base,
-                                &head,
-                            );
-                            claimed.execute(&shared, transport, body).await
-                        }
-                    }
-                })
-                .await;
+            return self.run_creation(dialect, base, head, body, decoded).await;
         }
-        // Admits, names, claims, loads, sizes and decides, in this order.
-        let claimed = match self.engage(FamilyFrom::Dialect, decoded, &head, &mut body).await? {
+        let mut admitted = self.shared().admit(decoded, &head).await?;
+        match self.shared().answer_from_memory(&mut admitted, FamilyFrom::Dialect) {
+            Some((_, reply)) => Ok(reply),
+            None => Box::pin(self.run_on_upload(dialect, base, head, body, admitted)).await,
+        }
+    }
+
+    /// Runs a creation. It needs the store in any case, so the whole of it runs there.
+    fn run_creation<B: Content>(
+        &self,
+        dialect: Dialect,
+        base: &str,
+        head: Parts,
+        mut body: B,
+        decoded: Decoded,
+    ) -> impl Future<Output = Result<Reply, Refusal>> {
+        let (hoist, base) = (self.clone(), base.to_owned());
+        self.own(move |shared| async move {
+            let admitted = shared.admit(decoded, &head).await?;
+            match hoist.engage(FamilyFrom::Dialect, admitted, &head.method, &mut body).await? {
+                Engaged::Answered(_, outcome) => outcome,
+                Engaged::Claimed(claimed) => {
+                    let transport = shared.transport_handles(
+                        dialect,
+                        &claimed.request.operation,
+                        &claimed.decision,
+                        &base,
+                        &head,
+                    );
+                    claimed.execute(&shared, transport, body).await
+                }
+            }
+        })
+    }
+
+    async fn run_on_upload<B: Content>(
+        &self,
+        dialect: Dialect,
+        base: &str,
+        head: Parts,
+        mut body: B,
+        admitted: Admitted,
+    ) -> Result<Reply, Refusal> {
+        // Claims, loads, sizes and decides, in this order.
+        let claimed = match self.engage(FamilyFrom::Dialect, admitted, &head.method, &mut body).await? {
             Engaged::Answered(_, outcome) => return outcome,
             Engaged::Claimed(claimed) if claimed.is_answered() => return claimed.answer(self.shared()).await,
             Engaged::Claimed(claimed) => claimed,
@@ -174,7 +201,7 @@ fn span(client: Option<IpAddr>) -> tracing::Span {
 }
 
 impl Shared {
-    fn dialect_options(&self) -> DialectOptions {
+    pub(crate) fn dialect_options(&self) -> DialectOptions {
         let rfc_interim = self.settings.interims == Interims::Always;
         DialectOptions {
             rfc_interim,

@@ -150,8 +150,14 @@ impl Hoist {
         &self.shared
     }
 
-    /// Runs work that must not stop half-way in a task that the server owns. Dropping the caller drops only the result.
-    pub(crate) async fn own<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, Refusal>
+    /// Starts work that must not stop half-way in a task that the server owns, and waits for it. Dropping the returned future
+    /// drops only the result.
+    ///
+    /// The work is on the heap before this returns, so the future of the caller has no room for it.
+    pub(crate) fn own<T, F>(
+        &self,
+        work: impl FnOnce(Arc<Shared>) -> F,
+    ) -> impl Future<Output = Result<T, Refusal>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
@@ -163,10 +169,12 @@ impl Hoist {
         if let Some(task) = self.shared.store.spawn(task) {
             self.shared.tasks.spawn(task);
         }
-        answered.await.unwrap_or_else(|_| {
-            tracing::error!("a request task panicked");
-            Err(Reason::Internal.into())
-        })
+        async move {
+            answered.await.unwrap_or_else(|_| {
+                tracing::error!("a request task panicked");
+                Err(Reason::Internal.into())
+            })
+        }
     }
 }
 
