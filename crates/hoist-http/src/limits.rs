@@ -61,7 +61,8 @@ pub struct Limits {
     pub h2_streams_max: u32,
     /// Bytes that one HTTP/2 stream may at first have in flight before the service has consumed them. Grows up to
     /// [`h2_stream_window_bytes_max`](Self::h2_stream_window_bytes_max) while a stream uses half of it in one round trip
-    /// and the service keeps up. Default 1 MiB.
+    /// and the service keeps up: twofold, or to what the link needs at once if a round trip takes 20 ms or more. A
+    /// `Content-Length` that needs more lets it grow over such a link before half is used. Default 1 MiB.
     pub h2_stream_window_bytes: u32,
     /// The most bytes that one HTTP/2 stream may have in flight, which bounds the throughput per round trip. Default
     /// 16 MiB.

@@ -40,8 +40,10 @@ pub(super) struct H2Receiver {
 }
 
 impl H2Receiver {
+    /// Receives content of which the peer has announced `length` bytes.
     pub(super) fn new(
         mut stream: RecvStream,
+        length: Option<u64>,
         io: &Arc<IoMonitor>,
         usage: &Arc<Usage>,
         limits: &Limits,
@@ -51,7 +53,7 @@ impl H2Receiver {
             flow: stream.flow_control().clone(),
             stream: Some(stream),
             window: Arc::default(),
-            usage: StreamUsage::new(usage),
+            usage: StreamUsage::new(usage, length),
             waker: Waker::from(Arc::clone(&reader)),
             reader,
             io: Arc::clone(io),

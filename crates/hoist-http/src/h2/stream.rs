@@ -64,9 +64,10 @@ where
     let body = if content.is_end_stream() {
         Body::empty()
     } else {
-        let receiver = H2Receiver::new(content, &io, &usage, &limits);
+        let length = fields::content_length(&head.headers);
+        let receiver = H2Receiver::new(content, length, &io, &usage, &limits);
         let content = Arc::clone(exchange.share(receiver, expects_continue));
-        Body::streamed(content, fields::content_length(&head.headers), false)
+        Body::streamed(content, length, false)
     };
     exchange.attach(&mut head.extensions, true);
     responder.content = exchange.content.as_deref();

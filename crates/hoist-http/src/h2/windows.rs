@@ -21,6 +21,9 @@ const STREAM_WINDOW_MIN: u32 = 16 << 10;
 /// The rate up to which a window may limit no stream: 10 Gbit/s.
 const BYTES_PER_MICRO_MAX: u64 = 1250;
 
+/// The round trip from which on a window grows to its aim at once. A shorter one may be the delay of a busy machine.
+const LONG_ROUND_TRIP: Duration = Duration::from_millis(20);
+
 /// The windows that a connection grants: one size for all its streams, and one for all streams together.
 ///
 /// The connection's window has room for the window of each stream, and for one more of the first size, so that streams
@@ -93,11 +96,23 @@ impl Windows {
         (self.target != old).then_some(self.target)
     }
 
-    /// Grows the connection's window to hold twice the window of each of its streams. Returns the new window of a stream,
-    /// or `None` if it has its largest size or the budget is used up.
+    /// Grows the connection's window to hold larger windows of its streams: over a long link as large as it needs, else
+    /// twice as large, and less if the budget requires it. Returns the new window of a stream, or `None` if it has its
+    /// largest size or the budget is used up.
     pub(super) fn grow(&mut self, streams: usize) -> Option<u32> {
-        let stream = self.stream.saturating_mul(2).min(self.stream_max);
-        (stream > self.stream && self.reach(self.wished(streams, stream))).then_some(stream)
+        let double = self.stream.saturating_mul(2).min(self.stream_max);
+        let aim = self.usage.aim.swap(0, Ordering::Relaxed);
+        let mut stream = aim.clamp(double, self.stream_max);
+        while stream > self.stream {
+            if self.reach(self.wished(streams, stream)) {
+                return Some(stream);
+            }
+            if stream == double {
+                break;
+            }
+            stream = (stream / 2).max(double);
+        }
+        None
     }
 
     /// Notes the window that each stream has now.
@@ -148,6 +163,8 @@ pub(super) struct Usage {
     measurement: Notify,
     /// Asks the connection for larger windows.
     growth: Notify,
+    /// The window that a stream has asked for, if it needs more than twice the present one.
+    aim: AtomicU32,
 }
 
 impl Usage {
@@ -158,6 +175,7 @@ impl Usage {
             round_trip_micros: AtomicU64::new(u64::MAX),
             measurement: Notify::new(),
             growth: Notify::new(),
+            aim: AtomicU32::new(0),
         }
     }
 
@@ -191,16 +209,46 @@ impl Usage {
             self.measurement.notify_one();
         } else if took <= Duration::from_micros(micros) && window < micros.saturating_mul(BYTES_PER_MICRO_MAX)
         {
-            self.growth.notify_one();
+            self.ask_for(self.needed_at_once());
             // A busy machine measures too much, and then the next time is shorter.
             self.measurement.notify_one();
         }
+    }
+
+    /// Asks for larger windows for a stream of which `left` bytes are still to come, if its link is long. Returns whether
+    /// it did.
+    fn expects(&self, left: u64) -> bool {
+        let window = self.stream.load(Ordering::Relaxed);
+        let aim = u64::from(self.needed_at_once()).min(left);
+        let needs_more = aim > u64::from(window);
+        if needs_more {
+            self.ask_for(u32::try_from(aim).unwrap_or(u32::MAX));
+        }
+        needs_more
+    }
+
+    fn ask_for(&self, window: u32) {
+        self.aim.fetch_max(window, Ordering::Relaxed);
+        self.growth.notify_one();
+    }
+
+    /// Returns the window that a stream needs, or zero if the round trip is short or unknown.
+    fn needed_at_once(&self) -> u32 {
+        let micros = self.round_trip_micros.load(Ordering::Relaxed);
+        if micros == u64::MAX || Duration::from_micros(micros) < LONG_ROUND_TRIP {
+            return 0;
+        }
+        u32::try_from(micros.saturating_mul(BYTES_PER_MICRO_MAX)).unwrap_or(u32::MAX)
     }
 }
 
 /// The use that one stream makes of its window.
 pub(super) struct StreamUsage {
     usage: Arc<Usage>,
+    /// The bytes that the peer has announced and the consumer has not taken; zero if unknown.
+    left: u64,
+    /// True after larger windows were asked for because of `left`.
+    has_asked: bool,
     since: Instant,
     bytes: usize,
     /// True if the consumer had taken all bytes at some time since `since`. If it never has, a larger window would only
@@ -209,12 +257,20 @@ pub(super) struct StreamUsage {
 }
 
 impl StreamUsage {
-    pub(super) fn new(usage: &Arc<Usage>) -> Self {
+    /// Returns the use of a stream, whose peer has announced `length` bytes.
+    pub(super) fn new(usage: &Arc<Usage>, length: Option<u64>) -> Self {
         if usage.round_trip_micros.load(Ordering::Relaxed) == u64::MAX {
             // Now, because later the pong may wait behind content.
             usage.measurement.notify_one();
         }
-        StreamUsage { usage: Arc::clone(usage), since: Instant::now(), bytes: 0, was_waiting: false }
+        StreamUsage {
+            usage: Arc::clone(usage),
+            left: length.unwrap_or(0),
+            has_asked: false,
+            since: Instant::now(),
+            bytes: 0,
+            was_waiting: false,
+        }
     }
 
     /// Notes that the window of these bytes was given back to the peer.
@@ -230,10 +286,15 @@ impl StreamUsage {
     /// Notes that the consumer waits for more bytes.
     pub(super) fn waits(&mut self) {
         self.was_waiting = true;
+        // Not earlier: for a consumer that does not take what has arrived, a larger window would be memory.
+        if !self.has_asked {
+            self.has_asked = self.usage.expects(self.left);
+        }
     }
 
     /// Notes bytes that the consumer takes.
     pub(super) fn took(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes as u64);
         self.bytes += bytes;
         if self.bytes < self.renew_at() {
             return;
@@ -308,115 +369,4 @@ impl Drop for Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::pin;
-
-    use super::*;
-    use crate::exchange::poll_once;
-
-    const MIB: u32 = 1 << 20;
-
-    fn left(budget: &Budget) -> u64 {
-        budget.0.load(Ordering::Relaxed)
-    }
-
-    fn windows(budget: &Budget) -> Windows {
-        let limits = Limits {
-            h2_stream_window_bytes: MIB,
-            h2_stream_window_bytes_max: 8 * MIB,
-            h2_connection_window_bytes: 2 * MIB,
-            ..Default::default()
-        };
-        Windows::new(budget, &limits)
-    }
-
-    /// Doubles the window of the streams. Returns it and the connection's window.
-    fn grow(windows: &mut Windows, streams: usize) -> Option<(u32, u32)> {
-        let stream = windows.grow(streams)?;
-        windows.stream_has_grown(stream);
-        Some((stream / MIB, windows.connection() / MIB))
-    }
-
-    #[test]
-    fn the_budget_is_shared_and_given_back() {
-        let budget = Budget::new(5 << 20);
-        let first = budget.take(4 << 20);
-        let second = budget.take(4 << 20);
-        let third = budget.take(4 << 20);
-        assert_eq!([first.bytes, second.bytes, third.bytes], [4 << 20, 1 << 20, CONNECTION_WINDOW_MIN]);
-        drop(first);
-        assert_eq!(budget.take(8 << 20).bytes, 4 << 20);
-        let mut lease = budget.take(1 << 20);
-        assert!(lease.grow(1 << 20) && !lease.grow(2 << 20) && lease.bytes == 2 << 20);
-        lease.shrink(1 << 20);
-        assert_eq!((lease.bytes, left(&budget)), (1 << 20, 3 << 20));
-        drop(lease);
-        assert_eq!(left(&budget), 4 << 20);
-    }
-
-    #[test]
-    fn windows_grow_to_their_maximum_and_leave_room_for_another_stream() {
-        let budget = Budget::new(64 << 20);
-        let mut windows = windows(&budget);
-        assert_eq!((windows.stream(), windows.connection()), (MIB, 2 * MIB));
-        let grown: Vec<_> = std::iter::from_fn(|| grow(&mut windows, 1)).collect();
-        assert_eq!(grown, [(2, 3), (4, 5), (8, 9)]);
-        assert_eq!(windows.fit(3), Some(25 * MIB));
-        assert_eq!(left(&budget), 39 << 20);
-        drop(windows);
-        assert_eq!(left(&budget), 64 << 20);
-    }
-
-    #[test]
-    fn windows_of_many_connections_stay_within_the_budget() {
-        let budget = Budget::new(16 << 20);
-        let mut all: Vec<_> = (0..9).map(|_| windows(&budget)).collect();
-        // The last connection has what the protocol gives to all.
-        assert_eq!((all[8].connection(), left(&budget)), (CONNECTION_WINDOW_MIN, 0));
-        assert!(all.iter_mut().all(|windows| windows.grow(1).is_none() && windows.fit(9).is_none()));
-        all.truncate(2);
-        while all.iter_mut().any(|windows| grow(windows, 1).is_some()) {}
-        let granted: u64 = all.iter().map(|windows| u64::from(windows.connection())).sum();
-        assert_eq!(granted + left(&budget), 16 << 20);
-        assert!(all.iter().all(|windows| windows.stream() > MIB));
-    }
-
-    #[tokio::test]
-    async fn larger_windows_are_asked_for_when_a_round_trip_uses_half_of_one() {
-        for (round_trip_millis, took_millis, grows) in
-            [(100, 1, true), (100, 100, true), (100, 101, false), (1, 1, true), (0, 0, false)]
-        {
-            let usage = Arc::new(Usage::new(MIB));
-            let _stream = StreamUsage::new(&usage);
-            let mut asked = pin!(usage.growth_wanted());
-            usage.half_used(Duration::from_millis(took_millis));
-            assert!(poll_once(asked.as_mut()).await.is_pending(), "the round trip is unknown");
-            usage.measurement_wanted().await;
-            usage.measured(Duration::from_secs(1));
-            usage.measured(Duration::from_millis(round_trip_millis));
-            usage.half_used(Duration::from_millis(took_millis));
-            assert_eq!(
-                poll_once(asked.as_mut()).await.is_ready(),
-                grows,
-                "{round_trip_millis} {took_millis}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_window_is_given_back_when_the_peer_has_used_it_up() {
-        let budget = Budget::new(64 << 20);
-        let mut windows = windows(&budget);
-        assert_eq!(windows.fit(9), Some(10 * MIB));
-        assert_eq!(windows.fit(1), Some(2 * MIB));
-        // The peer may still send what it was granted.
-        assert_eq!(left(&budget), 54 << 20);
-        windows.usage().released(3 << 20);
-        assert_eq!(windows.fit(4), Some(5 * MIB));
-        // Three of the eight were used up, and three are taken again.
-        assert_eq!((windows.excess, left(&budget)), (2 * MIB, 57 << 20));
-        windows.usage().released(3 << 20);
-        assert_eq!(windows.fit(1), Some(2 * MIB));
-        assert_eq!((windows.excess, left(&budget)), (3 * MIB, 59 << 20));
-    }
-}
+mod tests;

@@ -134,7 +134,8 @@ async fn windows_grow_while_a_stream_uses_them_over_a_long_link() {
     peer.send_until(256 * KIB, 32 << 20).await;
     // And no further.
     peer.send_until(0, 2 << 20).await;
-    assert_eq!(peer.announced, [65_535, 64 * KIB, 128 * KIB, 256 * KIB]);
+    // At once, because the link is long.
+    assert_eq!(peer.announced, [65_535, 64 * KIB, 256 * KIB]);
     peer.settle().await;
     // A third of a window may be used before the server renews it. Another stream has room for its first window.
     assert!(peer.stream > 256 * KIB * 2 / 3 - 1 && peer.stream <= 256 * KIB, "{}", peer.stream);
