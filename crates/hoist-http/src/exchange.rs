@@ -17,19 +17,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Request, Response, response};
+use http::{Extensions, HeaderMap, Response, response};
 use http_body::SizeHint;
 use tokio::task::coop::unconstrained;
 
 use crate::abort::Abort;
-use crate::body::Body;
 use crate::content::{Content, Receiver, SharedContent};
 use crate::direct::{Direct, DirectBody};
 use crate::interim::Interim;
 use crate::limits::Limits;
 use crate::pace::Stall;
 use crate::rejection::Rejection;
-use crate::service::{self, BoxError, HttpBody, HttpService, Sender};
+use crate::service::{BoxError, HttpBody, Sender};
 use crate::transport;
 
 /// The number of times within [`Limits::write_idle`] at which the progress of a body that sends itself is checked.
@@ -126,7 +125,7 @@ impl<'a, R: Receiver> Exchange<'a, R> {
         }
     }
 
-    /// Calls the service, and sends its interim responses and its final one.
+    /// Waits for the service to respond, and sends its interim responses and its final one.
     ///
     /// # Errors
     /// The response is incomplete, and the stream or connection must be reset.
@@ -134,18 +133,17 @@ impl<'a, R: Receiver> Exchange<'a, R> {
     /// # Cancellation
     /// The response is left incomplete; [`Abort`](crate::Abort), [`Interim`](crate::Interim) and the body keep working
     /// until the exchange is dropped.
-    pub(crate) async fn run<T, S, B>(
+    pub(crate) async fn run<T, F, B>(
         &self,
         responder: &mut T,
-        request: Request<Body>,
-        service: S,
+        service: Pin<&mut F>,
     ) -> Result<(), Interrupted>
     where
         T: Responder,
-        S: HttpService<B>,
+        F: Future<Output = Result<Response<B>, BoxError>>,
         B: HttpBody,
     {
-        let response = self.call(responder, service::call(service, request)).await?;
+        let response = self.response(responder, service).await?;
         for interim in self.interims.close() {
             responder.send_interim(interim);
         }
@@ -163,12 +161,15 @@ impl<'a, R: Receiver> Exchange<'a, R> {
     }
 
     /// Runs the service to its response, and sends interim responses meanwhile. Returns `None` if the service failed.
-    async fn call<T, F, B>(&self, responder: &mut T, future: F) -> Result<Option<Response<B>>, Interrupted>
+    async fn response<T, F, B>(
+        &self,
+        responder: &mut T,
+        mut service: Pin<&mut F>,
+    ) -> Result<Option<Response<B>>, Interrupted>
     where
         T: Responder,
         F: Future<Output = Result<Response<B>, BoxError>>,
     {
-        let mut future = pin!(future);
         let mut is_gone = false;
         let response = poll_fn(|cx| {
             if self.abort.fired(cx) {
@@ -182,7 +183,7 @@ impl<'a, R: Receiver> Exchange<'a, R> {
                     return Poll::Ready(Err(Interrupted::PeerGone));
                 }
             }
-            if let Poll::Ready(response) = future.as_mut().poll(cx) {
+            if let Poll::Ready(response) = service.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
             }
             if !is_gone && self.poll_interims(cx, responder).is_err() {

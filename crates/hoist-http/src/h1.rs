@@ -11,6 +11,7 @@ mod write;
 
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -30,7 +31,7 @@ use crate::content::{Content, Receiver, SharedContent};
 use crate::exchange::{Exchange, Interrupted, Responder};
 use crate::limits::Limits;
 use crate::rejection::Rejection;
-use crate::service::{HttpBody, HttpService, Sender, yield_to_other_connections};
+use crate::service::{self, HttpBody, HttpService, Sender, yield_to_other_connections};
 use crate::transport::Stream;
 
 /// Encoded bytes at which a response waits for the peer before its body is polled for more.
@@ -56,26 +57,33 @@ pub(crate) async fn serve<S, B>(
     let mut reader = Reader::new(read, first, buffers, &limits);
     let mut connection = Connection { writer: Writer::new(write), peer, limits, drain };
     let mut is_first = true;
-    loop {
-        let head = match connection.next_head(&mut reader, is_first).await {
-            Ok(Some(head)) => head,
-            Ok(None) => return connection.close(reader, false).await,
+    let linger = loop {
+        let (method, exchange) = match connection.next_head(&mut reader, is_first).await {
+            // On the heap, so that a connection keeps no room for a request while it waits for one.
+            Ok(Some(head)) => {
+                (head.method.clone(), Box::pin(connection.exchange(reader, head, service.clone())))
+            }
+            Ok(None) => break false,
             Err(rejection) => {
                 rejection.log(peer);
                 connection.writer.problem(rejection);
-                return connection.close(reader, true).await;
+                break true;
             }
         };
-        yield_to_other_connections(&head.method).await;
-        reader = match connection.exchange(reader, head, service.clone()).await {
+        yield_to_other_connections(&method).await;
+        reader = match exchange.await {
             After::KeepAlive(reader) => reader,
-            After::Close { reader, linger } => return connection.close(reader, linger).await,
+            After::Close { reader: ended, linger } => {
+                reader = ended;
+                break linger;
+            }
             After::Reset => return connection.writer.half.reset(),
         };
         reader.release_memory();
         connection.writer.release_memory();
         is_first = false;
-    }
+    };
+    Box::pin(connection.close(reader, linger)).await;
 }
 
 struct Connection {
@@ -126,16 +134,22 @@ impl Connection {
         }
     }
 
-    /// Runs one exchange.
-    async fn exchange<S, B>(&mut self, mut reader: Reader, head: Head, service: S) -> After
+    /// Runs one exchange. Not an async function, which would have room for its arguments twice.
+    fn exchange<S, B>(
+        &mut self,
+        mut reader: Reader,
+        head: Head,
+        service: S,
+    ) -> impl Future<Output = After> + Send + use<'_, S, B>
     where
         S: HttpService<B>,
         B: HttpBody,
     {
-        let limits = &*self.limits;
+        let Self { writer, peer, limits, drain } = self;
+        let limits = &**limits;
         let length = head.framing.left();
         reader.framing = head.framing;
-        let mut exchange = Exchange::new(self.peer, limits);
+        let mut exchange = Exchange::new(*peer, limits);
         let content = Arc::clone(exchange.share(reader, head.expects_continue));
         let body = if length == Some(0) { Body::empty() } else { Body::streamed(content, length, true) };
         let is_head_request = head.method == Method::HEAD;
@@ -146,38 +160,28 @@ impl Connection {
         *request.version_mut() = head.version;
         *request.headers_mut() = head.fields;
         exchange.attach(request.extensions_mut(), head.version == Version::HTTP_11);
+        let (version, keep_alive, called) = (head.version, head.keep_alive, service::call(service, request));
 
-        let mut responder = H1Responder {
-            writer: &mut self.writer,
-            limits,
-            drain: &self.drain,
-            content: exchange.content.as_deref(),
-            version: head.version,
-            is_head_request,
-            coding: Coding::None { length: None },
-            close: !head.keep_alive,
-        };
-        if exchange.run(&mut responder, request, service).await.is_err() {
-            return After::Reset;
+        async move {
+            let mut responder = H1Responder {
+                writer,
+                limits,
+                drain,
+                content: exchange.content.as_deref(),
+                version,
+                is_head_request,
+                coding: Coding::None { length: None },
+                close: !keep_alive,
+            };
+            if exchange.run(&mut responder, pin!(called)).await.is_err() {
+                return After::Reset;
+            }
+            let close = responder.close;
+            match exchange.finish() {
+                None => After::Reset,
+                Some(content) => after(content, close, limits).await,
+            }
         }
-        let close = responder.close;
-        match exchange.finish() {
-            None => After::Reset,
-            Some(content) => self.after(content, close).await,
-        }
-    }
-
-    /// Reads up to the next request, if that is possible at a bounded cost.
-    async fn after(&self, mut content: Content<Reader>, close: bool) -> After {
-        if close {
-            let linger = !content.is_complete() || content.receiver.has_arrived();
-            return After::Close { reader: content.receiver, linger };
-        }
-        let until = Instant::now() + self.limits.drain_time;
-        if content.is_complete() || !content.has_failed && content.discard(&self.limits, until).await {
-            return After::KeepAlive(content.receiver);
-        }
-        After::Close { reader: content.receiver, linger: true }
     }
 
     /// Closes in order: the peer can read what was written even if it is still sending.
@@ -187,6 +191,19 @@ impl Connection {
             reader.linger(until).await;
         }
     }
+}
+
+/// Reads up to the next request, if that is possible at a bounded cost.
+async fn after(mut content: Content<Reader>, close: bool, limits: &Limits) -> After {
+    if close {
+        let linger = !content.is_complete() || content.receiver.has_arrived();
+        return After::Close { reader: content.receiver, linger };
+    }
+    let until = Instant::now() + limits.drain_time;
+    if content.is_complete() || !content.has_failed && content.discard(limits, until).await {
+        return After::KeepAlive(content.receiver);
+    }
+    After::Close { reader: content.receiver, linger: true }
 }
 
 /// The sending side of one exchange.

@@ -202,7 +202,8 @@ impl Shared {
         };
         let peer = origin.sender(tls);
         if is_h2 {
-            h2::serve(stream, first, peer, limits, self.budget, service, self.drain).await;
+            // On the heap, so that a connection of HTTP/1.1 keeps no room for it.
+            Box::pin(h2::serve(stream, first, peer, limits, self.budget, service, self.drain)).await;
         } else {
             h1::serve(stream, first, peer, limits, self.buffers, service, self.drain).await;
         }
@@ -223,10 +224,10 @@ impl Shared {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             has_begun.store(true, Ordering::Relaxed);
-            let tls = acceptor.accept(self.staged(accepted)).await?;
+            let tls = Box::new(Box::pin(acceptor.accept(self.staged(accepted))).await?);
             has_begun.store(false, Ordering::Relaxed);
             let negotiated = tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
-            let mut stream = Stream::Tls(Box::new(tls));
+            let mut stream = Stream::Tls(tls);
             return match negotiated {
                 Some(is_h2) => Ok((stream, BytesMut::new(), is_h2, true)),
                 None => detect(&mut stream).await.map(|(first, is_h2)| (stream, first, is_h2, true)),
@@ -286,4 +287,45 @@ async fn detect(stream: &mut Stream) -> io::Result<(BytesMut, bool)> {
         }
     };
     Ok((Bytes::from(first).into(), is_h2))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::Pending;
+    use std::task::{Context, Poll};
+
+    use http::Response;
+
+    use super::*;
+
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Service<Request<Body>> for Silent {
+        type Response = Response<http_body_util::Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Pending<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    /// Returns the size of the futures that a function returns.
+    fn future_bytes<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_has_no_room_for_a_request_while_it_waits_for_one() {
+        let bytes = future_bytes(|(shared, accepted, origin): (Shared, Accepted, Origin)| {
+            shared.serve(accepted, origin, Silent)
+        });
+        assert!(bytes <= 2048, "{bytes} bytes");
+    }
 }

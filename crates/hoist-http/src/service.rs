@@ -98,12 +98,18 @@ pub(crate) trait HttpBody:
 impl<B> HttpBody for B where B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
 
 /// Waits until the service is ready, and calls it.
-pub(crate) async fn call<S, B>(mut service: S, request: Request<Body>) -> Result<Response<B>, BoxError>
+#[expect(clippy::manual_async_fn, reason = "an async function has room for its arguments twice")]
+pub(crate) fn call<S, B>(
+    mut service: S,
+    request: Request<Body>,
+) -> impl Future<Output = Result<Response<B>, BoxError>> + Send
 where
     S: HttpService<B>,
 {
-    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-    service.call(request).await.map_err(Into::into)
+    async move {
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+        service.call(request).await.map_err(Into::into)
+    }
 }
 
 /// Lets requests that have arrived on other connections reach the service before a safe one, which may ask about

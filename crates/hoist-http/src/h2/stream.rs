@@ -3,6 +3,7 @@
 //! Owns how responses are sent in the peer's flow-control window, and why a stream is reset. The course of the request
 //! is in `exchange.rs`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -22,7 +23,7 @@ use crate::exchange::{Exchange, Interrupted, Responder};
 use crate::fields;
 use crate::limits::Limits;
 use crate::rejection::Rejection;
-use crate::service::{HttpBody, HttpService, Sender};
+use crate::service::{self, HttpBody, HttpService, Sender};
 
 /// The end of a stream, as far as the connection has to know.
 pub(super) enum Outcome {
@@ -72,7 +73,8 @@ where
     exchange.attach(&mut head.extensions, true);
     responder.content = exchange.content.as_deref();
 
-    let ran = exchange.run(&mut responder, Request::from_parts(head, body), service).await;
+    let called = pin!(service::call(service, Request::from_parts(head, body)));
+    let ran = exchange.run(&mut responder, called).await;
     let H2Responder { mut respond, has_answered, .. } = responder;
     match ran {
         Ok(()) => {
