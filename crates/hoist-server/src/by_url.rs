@@ -11,7 +11,7 @@ use http::request::Parts;
 
 use crate::answer::{self, Answer};
 use crate::download::download;
-use crate::engage::{Admitted, Claimed, Engaged, FamilyFrom, unsupported};
+use crate::engage::{Admitted, Engaged, FamilyFrom, unsupported};
 use crate::intake::Content;
 use crate::shared::{Hoist, Shared};
 
@@ -50,7 +50,7 @@ impl Hoist {
             Engaged::Answered(family, outcome) => {
                 return Ok(answer::encode(shared.dialect_of(family), outcome, context));
             }
-            Engaged::Claimed(claimed) => *claimed,
+            Engaged::Claimed(claimed) => claimed,
         };
         if shared.settings.downloads
             && head.method == Method::GET
@@ -60,13 +60,11 @@ impl Hoist {
             return Ok(download(shared, claimed.claim, upload, delivered, head).await);
         }
         let family = claimed.request.family;
-        let outcome = match (claimed.decision, unsupported(family, &head.method)) {
-            (Decision::Refuse(refusal), _) | (_, Some(refusal)) => Err(refusal),
-            (Decision::Answer(reply), None) => Ok(reply),
-            (decision, None) => {
-                let claimed = Claimed { decision, ..claimed };
-                self.own(move |shared| async move { claimed.answer(&shared).await }).await
-            }
+        let outcome = match (&claimed.decision, unsupported(family, &head.method)) {
+            (Decision::Refuse(refusal), _) => Err(refusal.clone()),
+            (_, Some(refusal)) => Err(refusal),
+            (Decision::Answer(reply), None) => Ok(reply.clone()),
+            (_, None) => self.own(|shared| async move { claimed.answer(&shared).await }).await,
         };
         Ok(answer::encode(shared.dialect_of(family), outcome, context))
     }

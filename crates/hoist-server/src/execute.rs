@@ -8,17 +8,18 @@ use std::time::Duration;
 use hoist_proto::engine::{Decision, Plan};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::types::Offset;
+use hoist_proto::types::{Offset, UploadId};
 use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::Writer;
-use http_body_util::Empty;
 
 use crate::claim::Claim;
 use crate::engage::Claimed;
 use crate::intake::{Content, Intake};
+use crate::parts::RegisteredPart;
 use crate::shared::Shared;
 use crate::transition::Removal;
 use crate::transport_handles::TransportHandles;
+use crate::whole::Resumed;
 use crate::{admission, digest, error, progress, unverified};
 
 impl Claimed {
@@ -28,61 +29,65 @@ impl Claimed {
     }
 
     /// Completes a request that brings no content.
-    pub(crate) async fn answer(self, shared: &Shared) -> Result<Reply, Refusal> {
-        match (self.decision, self.known) {
-            (Decision::Answer(Reply::State { id, described, .. }), Some(known)) => {
-                Ok(Reply::State { id, state: Box::pin(shared.state_of(&known)).await?, described })
+    pub(crate) async fn answer(self: Box<Self>, shared: &Shared) -> Result<Reply, Refusal> {
+        match self.decision {
+            Decision::Answer(mut reply) => {
+                if let (Reply::State { state, .. }, Some(known)) = (&mut reply, &self.known) {
+                    *state = Box::pin(shared.state_of(known)).await?;
+                }
+                Ok(reply)
             }
-            (Decision::Answer(reply), _) => Ok(reply),
-            (Decision::Refuse(refusal), _) => Err(refusal),
-            (Decision::Cancel, Some(known)) => {
-                let removed = Box::pin(shared.remove(&self.claim, &known, Removal::Cancelled)).await;
-                removed.map(|()| Reply::Cancelled)
+            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Cancel => {
+                let known = self.known.as_ref().ok_or(Reason::NotFound)?;
+                Box::pin(shared.remove(&self.claim, known, Removal::Cancelled)).await?;
+                Ok(Reply::Cancelled)
             }
-            (Decision::Invalidate(refusal), Some(known)) => {
-                Box::pin(shared.remove(&self.claim, &known, Removal::Discarded)).await?;
+            Decision::Invalidate(refusal) => {
+                let known = self.known.as_ref().ok_or(Reason::NotFound)?;
+                Box::pin(shared.remove(&self.claim, known, Removal::Discarded)).await?;
                 Err(refusal)
             }
-            (Decision::Cancel | Decision::Invalidate(_), None) => Err(Reason::NotFound.into()),
-            (Decision::Create(..) | Decision::Receive(..), _) => Err(Reason::Internal.into()),
+            Decision::Create(..) | Decision::Receive(..) => Err(Reason::Internal.into()),
         }
     }
 
-    /// Does what was decided, and what follows from it for uploads composed of this one.
+    /// Does what was decided, up to the content.
     ///
     /// # Cancellation
     /// Must run in a task of the server.
-    pub(crate) async fn execute<B: Content>(
-        mut self,
+    pub(crate) async fn begin<B: Content>(
+        mut self: Box<Self>,
         shared: &Shared,
-        transport: TransportHandles,
+        transport: Box<TransportHandles>,
         body: B,
-    ) -> Result<Reply, Refusal> {
-        if let Some(parent) = self.parent.take() {
+    ) -> Result<Begun<B>, Refusal> {
+        let part_of = match self.parent.take() {
             // Releases the claim of the parent in any case, because `conclude` may want it.
-            let part = parent.register(shared, &self.request, &self.decision, transport.client).await?;
-            let outcome = self.perform(shared, transport, body).await;
-            return part.conclude(shared, outcome).await;
-        }
-        let part =
-            self.known.as_ref().filter(|known| known.composition == Composition::Part).map(|part| part.id);
-        let outcome = self.perform(shared, transport, body).await;
-        if let Some(part) = part {
-            shared.wake(part).await;
-        }
-        outcome
+            Some(parent) => PartOf::Indexed(
+                Box::pin(parent.register(shared, &self.request, &self.decision, transport.client)).await?,
+            ),
+            None => match &self.known {
+                Some(known) if known.composition == Composition::Part => PartOf::Composed(known.id),
+                _ => PartOf::Nothing,
+            },
+        };
+        let step =
+            self.prepare(shared, transport, body).await.unwrap_or_else(|refusal| Step::Ended(Err(refusal)));
+        Ok(Begun { step, part_of })
     }
 
-    async fn perform<B: Content>(
-        self,
+    async fn prepare<B: Content>(
+        self: Box<Self>,
         shared: &Shared,
-        mut transport: TransportHandles,
+        mut transport: Box<TransportHandles>,
         body: B,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Step<B>, Refusal> {
         let content_bytes = body.size_hint().exact();
         match self.decision {
             Decision::Create(ref upload, _) if upload.composition.is_composed() => {
-                shared.compose(&self.claim, &self.request, transport.client).await
+                let composed = Box::pin(shared.compose(&self.claim, &self.request, transport.client)).await;
+                Ok(Step::Ended(composed))
             }
             Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
                 Err(Reason::Unavailable(Duration::from_secs(1)).into())
@@ -99,21 +104,17 @@ impl Claimed {
                 let body = match shared.take_whole(&upload, &plan, &mut transport, body).await {
                     Ok(whole) => {
                         let claim = &self.claim;
-                        return shared
-                            .create_whole(claim, upload, &plan, whole, reservation, transport)
-                            .await;
+                        let created =
+                            shared.create_whole(claim, upload, &plan, whole, reservation, transport);
+                        return Ok(Step::Ended(Box::pin(created).await));
                     }
+                    //= TUS1-CRE-08
+                    Err(_) if is_empty => Resumed::empty(),
                     Err(body) => body,
                 };
                 let writer = shared.create(&self.claim, &upload, &mut reservation).await?;
-                let intake = prepare(shared, self.claim, upload, plan, writer, reservation, transport);
-                if is_empty {
-                    //= TUS1-CRE-08
-                    drop(body);
-                    intake.receive(shared, Empty::new()).await
-                } else {
-                    intake.receive(shared, body).await
-                }
+                let intake = intake(shared, self.claim, upload, plan, writer, reservation, transport);
+                Ok(Step::Receives(Box::new(intake), Box::new(body)))
             }
             Decision::Receive(mut upload, plan) => {
                 let (id, fence) = (upload.id, self.claim.fence());
@@ -133,27 +134,76 @@ impl Claimed {
                 }
                 let writer = shared.store.append(id, plan.at, fence).await.map_err(failed("append"))?;
                 reservation.stored();
-                let intake = prepare(shared, self.claim, upload, plan, writer, reservation, transport);
-                intake.receive(shared, body).await
+                let intake = intake(shared, self.claim, upload, plan, writer, reservation, transport);
+                Ok(Step::Receives(Box::new(intake), Box::new(Resumed::from(body))))
             }
             Decision::Answer(_) | Decision::Refuse(_) | Decision::Cancel | Decision::Invalidate(_) => {
-                self.answer(shared).await
+                Ok(Step::Ended(self.answer(shared).await))
+            }
+        }
+    }
+}
+
+/// A request whose upload takes its content, or that has ended without.
+///
+/// The task of an upload waits for the peer with this alone: what came before is freed, and what follows does not exist
+/// yet.
+pub(crate) struct Begun<B> {
+    step: Step<B>,
+    part_of: PartOf,
+}
+
+enum Step<B> {
+    Ended(Result<Reply, Refusal>),
+    Receives(Box<Intake>, Box<Resumed<B>>),
+}
+
+/// The upload that the upload of a request is a part of.
+enum PartOf {
+    Nothing,
+    Indexed(RegisteredPart),
+    /// Holds the id of the part.
+    Composed(UploadId),
+}
+
+impl<B: Content> Begun<B> {
+    /// Returns a request that has ended.
+    pub(crate) fn ended(outcome: Result<Reply, Refusal>) -> Self {
+        Self { step: Step::Ended(outcome), part_of: PartOf::Nothing }
+    }
+
+    /// Receives the content, and does what follows for uploads composed of this one.
+    ///
+    /// # Cancellation
+    /// Must run in a task of the server.
+    pub(crate) async fn complete(self, shared: &Shared) -> Result<Reply, Refusal> {
+        let Self { step, part_of } = self;
+        let outcome = match step {
+            Step::Receives(intake, body) => intake.receive(shared, body).await,
+            Step::Ended(outcome) => outcome,
+        };
+        match part_of {
+            PartOf::Nothing => outcome,
+            PartOf::Indexed(part) => Box::pin(part.conclude(shared, outcome)).await,
+            PartOf::Composed(part) => {
+                Box::pin(shared.wake(part)).await;
+                outcome
             }
         }
     }
 }
 
 /// Announces the upload, and returns what receives its content.
-fn prepare(
+fn intake(
     shared: &Shared,
     claim: Claim,
     upload: Upload,
     plan: Plan,
     writer: Box<dyn Writer>,
     reservation: admission::Reservation,
-    transport: TransportHandles,
+    transport: Box<TransportHandles>,
 ) -> Intake {
-    let TransportHandles { dialect, interim, announcement, abort, fields, spliced, .. } = transport;
+    let TransportHandles { dialect, interim, announcement, abort, fields, spliced, .. } = *transport;
     // Not earlier: from here on there is an upload to resume.
     //= IETF-INT-10, IETF-INT-12, IETF-INT-15
     if let (Some(interim), Some(announcement)) = (&interim, announcement) {

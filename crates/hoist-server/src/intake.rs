@@ -80,7 +80,11 @@ impl Intake {
     /// # Cancellation
     /// Must run in a task of the server. If dropped, the store keeps the content that it has accepted.
     //= TUS1-CWU-04
-    pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
+    pub(crate) async fn receive<B: Content>(
+        mut self: Box<Self>,
+        shared: &Shared,
+        body: B,
+    ) -> Result<Reply, Refusal> {
         self.claim.begin_transfer(&self.upload);
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
@@ -105,7 +109,7 @@ impl Intake {
         //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
         let stored = self.writer.sync().await.map_err(error::during("sync", id))?;
         if let Some(refusal) = mismatch {
-            return self.refuse_content(shared, refusal).await;
+            return Box::pin(self.refuse_content(shared, refusal)).await;
         }
         let how = match stop {
             // A store accepts bytes before they are stored, so a lack of space for the last of them shows only now.
@@ -114,12 +118,13 @@ impl Intake {
             }
             stop => stop.map_err(error::during("write", id))?,
         };
-        self.settle(shared, Ending { stored, how }).await
+        // On the heap, like all that is not needed while the peer sends.
+        Box::pin(self.settle(shared, Ending { stored, how })).await
     }
 
     /// Refuses content that does not match its digest and has been taken back.
-    async fn refuse_content(self, shared: &Shared, refusal: Refusal) -> Result<Reply, Refusal> {
-        let Self { reservation, claim, upload, plan, writer, content, .. } = self;
+    async fn refuse_content(self: Box<Self>, shared: &Shared, refusal: Refusal) -> Result<Reply, Refusal> {
+        let Self { reservation, claim, upload, plan, writer, content, .. } = *self;
         drop(writer);
         //= TUS1-CWU-05
         let is_unknown = plan.created && content.is_strict;
@@ -133,8 +138,8 @@ impl Intake {
         Err(refusal)
     }
 
-    async fn settle(self, shared: &Shared, ending: Ending) -> Result<Reply, Refusal> {
-        let Self { reservation, claim, mut upload, plan, writer, mut content, .. } = self;
+    async fn settle(self: Box<Self>, shared: &Shared, ending: Ending) -> Result<Reply, Refusal> {
+        let Self { reservation, claim, mut upload, plan, writer, mut content, .. } = *self;
         drop(writer);
         let created = plan.created;
         let trailing = content.check.trailer_repr_digest();

@@ -6,7 +6,7 @@
 mod composed;
 mod indexed;
 
-pub(crate) use indexed::{ClaimedParent, IndexedPart};
+pub(crate) use indexed::{ClaimedParent, IndexedPart, RegisteredPart};
 
 #[cfg(test)]
 mod tests;

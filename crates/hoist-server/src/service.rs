@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tracing::Instrument as _;
 use crate::answer::Answer;
 use crate::cors::CorsRequest;
 use crate::engage::{Admitted, Engaged, FamilyFrom};
+use crate::execute::Begun;
 use crate::intake::Content;
 use crate::meter::{Meter, Spliced, Summary};
 use crate::route::{Route, route};
@@ -31,16 +33,19 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let hoist = self.latest();
-        let client = hoist.shared().proxies.client_view(request.extensions(), request.headers()).client;
+        let (head, body) = request.into_parts();
+        // On the heap, because each async function that is passed a value has room for it twice.
+        let mut head = Box::new(head);
+        let client = hoist.shared().proxies.client_view(&head.extensions, &head.headers).client;
         let measured = async move {
             let observers = &hoist.shared().observers;
-            let mut meter = Meter::new(observers, client, request.method(), request.uri().path());
-            if let Some(spliced) = meter.spliced(request.body()) {
-                request.extensions_mut().insert(spliced);
+            let mut meter = Meter::new(observers, client, &head.method, head.uri.path());
+            if let Some(spliced) = meter.spliced(&body) {
+                head.extensions.insert(spliced);
             }
-            let mut answer = hoist.answer(request.map(|body| meter.metered(body))).await;
+            let mut answer = hoist.answer(head, meter.metered(body)).await;
             let summary = answer.extensions_mut().remove::<Summary>();
             meter.answered(answer.status(), summary);
             Ok(answer.map(|body| body.measured(meter)))
@@ -51,14 +56,14 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
 
 // The rare cases are boxed, so that the future of every request need not have room for theirs.
 impl Hoist {
-    async fn answer<B: Content>(&self, request: Request<B>) -> Answer {
-        let asked = CorsRequest::of(request.method(), request.headers());
+    async fn answer<B: Content>(&self, head: Box<Parts>, body: B) -> Answer {
+        let asked = CorsRequest::of(&head.method, &head.headers);
         let shared = self.shared();
-        let mut answer = match route(request.uri().path(), request.method(), &shared.endpoint) {
-            Route::At(resource) => self.answer_at(resource, request).await,
+        let mut answer = match route(head.uri.path(), &head.method, &shared.endpoint) {
+            Route::At(resource) => self.answer_at(resource, head, body).await,
             Route::WellKnown => discover::well_known(shared),
             Route::Health => discover::health(),
-            Route::Readiness => Box::pin(readiness::answer(self, request.headers())).await,
+            Route::Readiness => Box::pin(readiness::answer(self, &head.headers)).await,
             Route::Nowhere => {
                 answer::refused(None, &Reason::NotFound.into(), &shared.context(&shared.endpoint))
             }
@@ -69,8 +74,7 @@ impl Hoist {
         answer
     }
 
-    async fn answer_at<B: Content>(&self, resource: Resource, request: Request<B>) -> Answer {
-        let (mut head, body) = request.into_parts();
+    async fn answer_at<B: Content>(&self, resource: Resource, mut head: Box<Parts>, body: B) -> Answer {
         let shared = self.shared();
         let base = shared.base(&head);
         let context = shared.context(&base);
@@ -110,7 +114,7 @@ impl Hoist {
         dialect: Dialect,
         resource: Resource,
         base: &str,
-        head: Parts,
+        head: Box<Parts>,
         body: B,
     ) -> Result<Reply, Refusal> {
         let decoded = dialect.decode(&head, resource, body.size_hint().exact())?;
@@ -129,24 +133,18 @@ impl Hoist {
         &self,
         dialect: Dialect,
         base: &str,
-        head: Parts,
+        head: Box<Parts>,
         mut body: B,
         decoded: Decoded,
     ) -> impl Future<Output = Result<Reply, Refusal>> {
         let (hoist, base) = (self.clone(), base.to_owned());
-        self.own(move |shared| async move {
+        self.execute(move |shared| async move {
             let admitted = shared.admit(decoded, &head).await?;
             match hoist.engage(FamilyFrom::Dialect, admitted, &head.method, &mut body).await? {
-                Engaged::Answered(_, outcome) => outcome,
+                Engaged::Answered(_, outcome) => Ok(Begun::ended(outcome)),
                 Engaged::Claimed(claimed) => {
-                    let transport = shared.transport_handles(
-                        dialect,
-                        &claimed.request.operation,
-                        &claimed.decision,
-                        &base,
-                        &head,
-                    );
-                    claimed.execute(&shared, transport, body).await
+                    let transport = shared.transport_handles(dialect, &claimed, &base, *head);
+                    claimed.begin(&shared, transport, body).await
                 }
             }
         })
@@ -156,24 +154,35 @@ impl Hoist {
         &self,
         dialect: Dialect,
         base: &str,
-        head: Parts,
+        head: Box<Parts>,
         mut body: B,
         admitted: Admitted,
     ) -> Result<Reply, Refusal> {
         // Claims, loads, sizes and decides, in this order.
-        let claimed = match self.engage(FamilyFrom::Dialect, admitted, &head.method, &mut body).await? {
+        let engaged = Box::pin(self.engage(FamilyFrom::Dialect, admitted, &head.method, &mut body)).await?;
+        let claimed = match engaged {
             Engaged::Answered(_, outcome) => return outcome,
             Engaged::Claimed(claimed) if claimed.is_answered() => return claimed.answer(self.shared()).await,
             Engaged::Claimed(claimed) => claimed,
         };
-        let transport = self.shared().transport_handles(
-            dialect,
-            &claimed.request.operation,
-            &claimed.decision,
-            base,
-            &head,
-        );
-        self.own(move |shared| async move { claimed.execute(&shared, transport, body).await }).await
+        let transport = self.shared().transport_handles(dialect, &claimed, base, *head);
+        self.execute(move |shared| async move { claimed.begin(&shared, transport, body).await }).await
+    }
+
+    /// Does what was decided, in a task of the server.
+    fn execute<B, F>(
+        &self,
+        begin: impl FnOnce(Arc<Shared>) -> F,
+    ) -> impl Future<Output = Result<Reply, Refusal>>
+    where
+        B: Content,
+        F: Future<Output = Result<Begun<B>, Refusal>> + Send + 'static,
+    {
+        self.own(|shared| {
+            // On the heap until the content is received, which may take hours.
+            let started = Box::pin(begin(Arc::clone(&shared)));
+            async move { started.await?.complete(&shared).await }
+        })
     }
 
     /// The life of a request that brings its content as the file in a form.
@@ -182,16 +191,16 @@ impl Hoist {
         boundary: &str,
         resource: Resource,
         base: &str,
-        head: Parts,
+        head: Box<Parts>,
         body: B,
     ) -> Result<Reply, Refusal> {
         let shared = self.shared();
         shared.auth.admit(&head).await?; // before any content of an unauthorized peer is read
-        let read = shared.draining.run_until_cancelled(form::file(head, body, boundary)).await;
+        let read = shared.draining.run_until_cancelled(form::file(*head, body, boundary)).await;
         let (mut head, file) = read.ok_or(Reason::Unavailable(Duration::from_secs(1)))??;
         // The content is not the body.
         head.extensions.remove::<Spliced>();
-        self.run(Dialect::Conventional, resource, base, head, file).await
+        self.run(Dialect::Conventional, resource, base, Box::new(head), file).await
     }
 }
 
@@ -208,5 +217,29 @@ impl Shared {
             versions: self.settings.ietf_versions,
             tus: self.settings.tus_extensions,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// Returns the size of the futures that a function returns.
+    fn future_bytes<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_upload_that_waits_for_its_peer_has_no_room_for_what_precedes_or_follows() {
+        let of_task =
+            future_bytes(|(begun, shared): (Begun<Full<Bytes>>, &'static Shared)| begun.complete(shared));
+        assert!(of_task <= 2048, "{of_task} bytes in its task");
+        let of_request = future_bytes(|(hoist, head, body): (&'static Hoist, Box<Parts>, Full<Bytes>)| {
+            hoist.answer(head, body)
+        });
+        assert!(of_request <= 1536, "{of_request} bytes in its request");
     }
 }

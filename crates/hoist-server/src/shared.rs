@@ -162,7 +162,8 @@ impl Hoist {
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let work = work(Arc::clone(&self.shared)).in_current_span();
+        // On the heap, because a future that awaits another one by value has room for it twice.
+        let work = Box::pin(work(Arc::clone(&self.shared)).in_current_span());
         let (answer, answered) = oneshot::channel();
         let task = async move { drop(answer.send(work.await)) };
         let task = Box::pin(self.shared.tasks.track_future(task));

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use hoist_http::{Abort, Interim};
 use hoist_proto::dialect::Dialect;
 use hoist_proto::engine::Decision;
-use hoist_proto::operation::Operation;
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
 
+use crate::engage::Claimed;
 use crate::meter::Spliced;
 use crate::proxy;
 use crate::shared::{Interims, Locations, Shared};
@@ -34,23 +34,23 @@ impl Shared {
     pub(crate) fn transport_handles(
         &self,
         dialect: Dialect,
-        operation: &Operation,
-        decision: &Decision,
+        claimed: &Claimed,
         base: &str,
-        head: &Parts,
-    ) -> TransportHandles {
+        head: Parts,
+    ) -> Box<TransportHandles> {
         let interim =
             head.extensions.get::<Interim>().filter(|_| self.settings.interims != Interims::Never).cloned();
-        let announcement = match decision {
+        let announcement = match &claimed.decision {
             Decision::Create(upload, _) | Decision::Receive(upload, _) => {
-                dialect.announcement(operation, head, upload, &self.context(base))
+                dialect.announcement(&claimed.request.operation, &head, upload, &self.context(base))
             }
             _ => None,
         };
-        let (abort, fields) = (head.extensions.get::<Abort>().cloned(), head.headers.clone());
+        let abort = head.extensions.get::<Abort>().cloned();
         let client = self.proxies.client_view(&head.extensions, &head.headers).client;
         let spliced = head.extensions.get::<Spliced>().cloned();
-        TransportHandles { dialect, interim, announcement, abort, fields, client, spliced }
+        let fields = head.headers;
+        Box::new(TransportHandles { dialect, interim, announcement, abort, fields, client, spliced })
     }
 
     //= IETF-INT-14, TUS1-DF-14

@@ -37,7 +37,21 @@ pub(crate) struct Whole {
 /// A body, after the frames of it that were read in advance.
 pub(crate) struct Resumed<B> {
     frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
-    rest: B,
+    /// `None` for no content.
+    rest: Option<B>,
+}
+
+impl<B> Resumed<B> {
+    /// Returns a body without content.
+    pub(crate) fn empty() -> Self {
+        Self { frames: VecDeque::new(), rest: None }
+    }
+}
+
+impl<B> From<B> for Resumed<B> {
+    fn from(body: B) -> Self {
+        Self { frames: VecDeque::new(), rest: Some(body) }
+    }
 }
 
 impl Shared {
@@ -50,13 +64,13 @@ impl Shared {
         transport: &mut TransportHandles,
         body: B,
     ) -> Result<Whole, Resumed<B>> {
-        let mut body = Resumed { frames: VecDeque::new(), rest: body };
+        let mut body = Resumed::from(body);
         let Some((length, answer)) = self.completes(upload, plan, transport, &body) else { return Err(body) };
         // The frames in hand come first.
         transport.spliced = None;
         let mut content = Vec::new();
-        while !body.rest.is_end_stream() {
-            let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut body.rest).poll_frame(cx))).await;
+        while let Some(rest) = body.rest.as_mut().filter(|rest| !rest.is_end_stream()) {
+            let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *rest).poll_frame(cx))).await;
             let Poll::Ready(Some(frame)) = polled else { return Err(body) };
             let data = frame.as_ref().ok().and_then(Frame::data_ref).cloned();
             body.frames.push_back(frame.map_err(Into::into));
@@ -96,7 +110,7 @@ impl Shared {
         plan: &Plan,
         whole: Whole,
         mut reservation: admission::Reservation,
-        transport: TransportHandles,
+        transport: Box<TransportHandles>,
     ) -> Result<Reply, Refusal> {
         let Whole { content, length, answer } = whole;
         let (policy, now) = (&self.policy, self.clock.now());
@@ -130,18 +144,22 @@ impl<B: Content> Body for Resumed<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.frames.pop_front() {
-            Some(frame) => Poll::Ready(Some(frame)),
-            None => Pin::new(&mut self.rest).poll_frame(cx).map_err(Into::into),
+        if let Some(frame) = self.frames.pop_front() {
+            if self.frames.is_empty() {
+                self.frames = VecDeque::new();
+            }
+            return Poll::Ready(Some(frame));
         }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        Pin::new(rest).poll_frame(cx).map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.frames.is_empty() && self.rest.is_end_stream()
+        self.frames.is_empty() && self.rest.as_ref().is_none_or(B::is_end_stream)
     }
 
     /// Returns the size of the content that is not read in advance.
     fn size_hint(&self) -> SizeHint {
-        self.rest.size_hint()
+        self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), B::size_hint)
     }
 }
