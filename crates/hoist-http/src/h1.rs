@@ -80,7 +80,6 @@ pub(crate) async fn serve<S, B>(
             After::Reset => return connection.writer.half.reset(),
         };
         reader.release_memory();
-        connection.writer.release_memory();
         is_first = false;
     };
     Box::pin(connection.close(reader, linger)).await;

@@ -110,6 +110,10 @@ impl Interim {
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Response<()>> {
         let mut state = lock(&self.0.state);
         if let Some((_, head)) = state.waiting.pop_front() {
+            if state.waiting.is_empty() {
+                // The next one may be hours away.
+                state.waiting = VecDeque::new();
+            }
             return Poll::Ready(head);
         }
         register(&mut state.exchange, cx);

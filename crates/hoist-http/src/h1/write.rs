@@ -172,6 +172,8 @@ impl Writer {
             ready!(self.half.with(|half| half.poll_flush(cx)))?;
             self.unflushed = false;
         }
+        // The next head may be hours away.
+        self.tail = BytesMut::new();
         Poll::Ready(Ok(()))
     }
 
@@ -204,13 +206,6 @@ impl Writer {
         }
         self.tail.advance(written);
         Poll::Ready(Ok(()))
-    }
-
-    /// Frees memory between requests.
-    pub(super) fn release_memory(&mut self) {
-        if self.tail.is_empty() {
-            self.tail = BytesMut::new();
-        }
     }
 
     /// Writes all encoded bytes, and closes the sending direction.
