@@ -68,13 +68,21 @@ pub(super) fn with<T>(act: impl FnOnce(&Pipe) -> (T, bool)) -> Option<T> {
         pool.in_use += 1;
         pipe
     };
+    let _in_use = InUse;
     let (value, is_empty) = act(&pipe);
-    let mut pool = lock(&POOL);
-    pool.in_use -= 1;
     if is_empty {
-        pool.free.push(pipe);
+        lock(&POOL).free.push(pipe);
     }
     Some(value)
+}
+
+/// One pipe in use, until it is dropped, also by a panic.
+struct InUse;
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        lock(&POOL).in_use -= 1;
+    }
 }
 
 /// Moves `bytes` bytes from a pipe to an offset of a file. Returns the number of bytes written, and the error that prevented
@@ -132,4 +140,28 @@ fn copy_from_pipe(pipe: impl AsFd, file: impl AsFd, at: u64, bytes: usize) -> (u
         }
     }
     (written, Ok(()))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_loses_no_pipe() {
+        let mut panics = 0;
+        // Other tests may have all pipes in use.
+        for _ in 0..1_000_000 {
+            let called = catch_unwind(AssertUnwindSafe(|| {
+                with(|_| -> ((), bool) { panic!("a pipe is in use") });
+            }));
+            panics += usize::from(called.is_err());
+            if panics > PIPES_MAX {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        panic!("there are no pipes after {panics} panics");
+    }
 }
