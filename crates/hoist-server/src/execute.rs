@@ -16,6 +16,7 @@ use crate::claim::Claim;
 use crate::engage::Claimed;
 use crate::intake::{Content, Intake};
 use crate::parts::RegisteredPart;
+use crate::pause::Pause;
 use crate::shared::Shared;
 use crate::transition::Removal;
 use crate::transport_handles::TransportHandles;
@@ -220,5 +221,6 @@ fn intake(
     let interim = interim.filter(|_| reports);
     let progress = interim.map(|interim| progress::Progress::new(dialect, interim, upload.offset));
     let spliced = spliced.filter(|_| !content.check.is_hashed());
-    Intake { reservation, claim, upload, plan, writer, abort, progress, content, spliced }
+    let pause = Pause::default();
+    Intake { reservation, claim, upload, plan, writer, abort, progress, pause, content, spliced }
 }

@@ -29,6 +29,7 @@ use crate::claim::Claim;
 use crate::finish::Received;
 use crate::meter::Spliced;
 use crate::observe::{Event, UploadEvent};
+use crate::pause::Pause;
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::transition::Removal;
@@ -50,6 +51,7 @@ pub(crate) struct Intake {
     pub(crate) abort: Option<Abort>,
     /// Reports the durable offset to the peer, if it supports interim responses.
     pub(crate) progress: Option<Progress>,
+    pub(crate) pause: Pause,
     pub(crate) content: unverified::UnverifiedContent,
     /// The way past the process, for content that is not looked at.
     pub(crate) spliced: Option<Spliced>,
@@ -254,6 +256,7 @@ impl Intake {
     }
 
     fn report_progress(&mut self, bytes: u64) {
+        self.pause.accepted(bytes);
         if let Some(progress) = &mut self.progress {
             progress.accepted(bytes, &mut *self.writer, &self.claim);
         }
@@ -292,6 +295,11 @@ impl Intake {
                     continue;
                 }
                 arrived = arrived => return arrived,
+                // Last, so that no timer is set while there is content.
+                () = self.pause.due() => {
+                    self.pause.start_sync(&mut *self.writer);
+                    continue;
+                }
             };
             *grace = Some(GracePeriod::new(interrupted, self.abort.as_ref()));
         }

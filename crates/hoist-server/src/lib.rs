@@ -34,6 +34,7 @@ mod nested;
 pub mod observe;
 mod orderly;
 mod parts;
+mod pause;
 mod pending_parts;
 mod progress;
 pub mod proxy;

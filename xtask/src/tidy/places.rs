@@ -49,7 +49,8 @@ const PLACES: &[Place] = &[
             // Monotonic clock: retry times, and the duration of a sweep.
             "crates/hoist-server/src/backlog.rs",
             "crates/hoist-server/src/sweep.rs",
-            // Monotonic clock: the time of the last progress response.
+            // Monotonic clock: the times of the last progress response, and of the last sync in a pause.
+            "crates/hoist-server/src/pause.rs",
             "crates/hoist-server/src/progress.rs",
             // Monotonic clock: the time of the last health check.
             "crates/hoist-server/src/readiness.rs",

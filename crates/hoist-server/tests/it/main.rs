@@ -15,6 +15,7 @@ mod harness;
 mod housekeeping;
 mod issuers;
 mod parts;
+mod pausing;
 mod procedures;
 mod quotas;
 mod races;
