@@ -3,7 +3,7 @@
 //! Owns the table of uploads in use, and the rule by which a query is answered from memory: only while no operation on
 //! the upload is in progress, no writer is open and no repair is due. An operation takes the record out of the entry
 //! ([`UploadLock`](super::upload_lock::UploadLock)) and puts back the one that is stored when it succeeds, so after
-//! any other end the next query reads the files. Performs no I/O: nothing here blocks.
+//! any other end the next query or operation reads the files. Performs no I/O: nothing here blocks.
 //!
 //! The state of an upload that is not in use is kept in two bounded places: the fences of the last ones used in a few
 //! bytes each, and the records of fewer of them in [`RecordCache`].
