@@ -19,8 +19,10 @@ use crate::sample::{Cost, Metric, Sample, mib};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Transport {
     H1,
-    /// Cleartext.
+    /// Cleartext, in frames as large as the server takes.
     H2,
+    /// Cleartext, in frames of 16 KiB, as curl and browsers send.
+    H2SmallFrames,
     /// HTTP/1.1.
     Tls,
 }
@@ -54,7 +56,8 @@ impl Target {
     pub(crate) async fn connect(&self) -> Result<Connection> {
         Ok(match self.transport {
             Transport::H1 | Transport::Tls => Connection::H1(self.connect_h1(0).await?),
-            Transport::H2 => Connection::H2(H2::connect(&self.address, 0).await?),
+            Transport::H2 => Connection::H2(H2::connect(&self.address, 0, usize::MAX).await?),
+            Transport::H2SmallFrames => Connection::H2(H2::connect(&self.address, 0, 16 << 10).await?),
         })
     }
 

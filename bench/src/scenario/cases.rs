@@ -54,7 +54,8 @@ fn upload_h2(plan: &Plan) -> Vec<Case> {
     let (label, load) = stream(plan);
     let mut contenders = vec![Contender::new(&CEILING).named("h1")];
     contenders.extend(plan.hoists(|hoist| hoist.named("h1")));
-    contenders.extend(plan.hoists(|hoist| hoist.over(Transport::H2, "h2")));
+    contenders.extend(plan.hoists(|hoist| hoist.over(Transport::H2SmallFrames, "h2")));
+    contenders.extend(plan.hoists(|hoist| hoist.over(Transport::H2, "h2, 64 KiB frames")));
     vec![plan.in_memory(&label, load, contenders)]
 }
 
