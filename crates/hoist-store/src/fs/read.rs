@@ -1,25 +1,29 @@
 //! Reading uploads without their lock: the reader, the summary of a listing, and `peek` beside an operation.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
 use hoist_proto::upload::Upload;
 use rustix::fs::{OFlags, Stat};
+use tokio::task::yield_now;
 
 use super::data_dir::DataDir;
 use super::entry::Entry;
 use super::layout::{CONTENT, ParentDir, ParentDirs};
 use super::sender::{End, Outgoing, Sender};
 use super::sys;
-use super::thread_pool::ThreadPool;
+use super::thread_pool::{ThreadPool, lock};
 use super::upload_dir::{StoredRecord, UploadDir};
 use crate::record::Record;
 use crate::store::{Error, Reader, StoreFuture, UploadSummary};
 
 const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// The bytes after which a reader that never waits lets others run.
+const TURN_BYTES: usize = 1 << 20;
 
 /// Opens the content for reading, up to its current end.
 pub(super) fn open(
@@ -34,7 +38,45 @@ pub(super) fn open(
     // Before the file is opened: a join in between replaces an empty content by a longer one.
     let end = dir.verified_bytes()?.ok_or(Error::Missing)?;
     let file = dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
-    Ok(Box::new(LocalReader { file: Arc::new(file), at: from.get(), end, dir: Arc::new(dir), pool, sender }))
+    Ok(Box::new(LocalReader {
+        file: Arc::new(file),
+        at: from.get(),
+        end,
+        dir: Arc::new(dir),
+        pool,
+        sender,
+        buffers: Arc::default(),
+        turn_bytes: 0,
+    }))
+}
+
+/// The buffers of a reader that wait to be used again.
+type Buffers = Mutex<Vec<Vec<u8>>>;
+
+/// Bytes of the content, whose buffer goes back to the reader when they are dropped.
+struct Piece {
+    buffer: Vec<u8>,
+    filled: usize,
+    buffers: Arc<Buffers>,
+}
+
+impl Piece {
+    fn new(buffers: &Arc<Buffers>, bytes: usize) -> Self {
+        let buffer = lock(buffers).pop().unwrap_or_else(|| vec![0; bytes]);
+        Self { buffer, filled: 0, buffers: Arc::clone(buffers) }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        lock(&self.buffers).push(std::mem::take(&mut self.buffer));
+    }
 }
 
 struct LocalReader {
@@ -44,6 +86,9 @@ struct LocalReader {
     end: u64,
     pool: ThreadPool,
     sender: Sender,
+    buffers: Arc<Buffers>,
+    /// Bytes that the kernel held, since another task could last run.
+    turn_bytes: usize,
 }
 
 impl LocalReader {
@@ -52,17 +97,33 @@ impl LocalReader {
         if left == 0 {
             return Ok(None);
         }
-        let (file, dir, at) = (Arc::clone(&self.file), Arc::clone(&self.dir), self.at);
-        let job = move || {
-            let bytes = sys::read_at(&*file, at, left.min(READ_BYTES_MAX));
-            bytes.map_err(|errno| dir.failed("reading", CONTENT, errno))
+        if self.turn_bytes >= TURN_BYTES {
+            self.turn_bytes = 0;
+            yield_now().await;
+        }
+        let bytes = left.min(READ_BYTES_MAX);
+        let mut piece = Piece::new(&self.buffers, bytes);
+        let cached = sys::read_cached(&*self.file, self.at, &mut piece.buffer[..bytes]);
+        let cached = cached.map_err(|errno| self.dir.failed("reading", CONTENT, errno))?;
+        let piece = if let Some(filled) = cached {
+            piece.filled = filled;
+            self.turn_bytes += filled;
+            piece
+        } else {
+            self.turn_bytes = 0;
+            let (file, dir, at) = (Arc::clone(&self.file), Arc::clone(&self.dir), self.at);
+            let job = move || {
+                let read = sys::read_into(&*file, at, &mut piece.buffer[..bytes]);
+                piece.filled = read.map_err(|errno| dir.failed("reading", CONTENT, errno))?;
+                Ok(piece)
+            };
+            self.pool.call(job).await?
         };
-        let bytes = self.pool.call(job).await?;
-        if bytes.is_empty() {
+        if piece.filled == 0 {
             return Err(self.ends_early());
         }
-        self.at += bytes.len() as u64;
-        Ok(Some(bytes.into()))
+        self.at += piece.filled as u64;
+        Ok(Some(Bytes::from_owner(piece)))
     }
 
     async fn send_to(

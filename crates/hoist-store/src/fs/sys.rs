@@ -5,7 +5,7 @@
 //! a single segment, `openat2` with `RESOLVE_BENEATH` would guarantee the same). Leaves the meaning of the names to
 //! [`layout`](super::layout).
 
-use std::io::IoSlice;
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -325,6 +325,42 @@ pub(super) fn read_at(file: impl AsFd, at: u64, bytes_max: usize) -> Result<Vec<
     }
     bytes.truncate(bytes_max);
     Ok(bytes)
+}
+
+/// Reads into a buffer at an offset, as far as the kernel holds the bytes. Returns `None` if it holds none there, or cannot
+/// tell. Never waits for the disk.
+#[cfg(target_os = "linux")]
+pub(super) fn read_cached(file: impl AsFd, at: u64, bytes: &mut [u8]) -> Result<Option<usize>, Errno> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    // Planned faults are those of reads that may wait.
+    #[cfg(test)]
+    if faults::current().is_some() {
+        return Ok(None);
+    }
+    match retry_on_intr(|| preadv2(&file, &mut [IoSliceMut::new(&mut *bytes)], at, ReadWriteFlags::NOWAIT)) {
+        Ok(0) | Err(Errno::AGAIN) => Ok(None),
+        Err(errno) if is_unsupported(errno) => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_cached(_: impl AsFd, _: u64, _: &mut [u8]) -> Result<Option<usize>, Errno> {
+    Ok(None)
+}
+
+/// Reads into a buffer at an offset. Returns fewer bytes only at the end of the file.
+pub(super) fn read_into(file: impl AsFd, at: u64, bytes: &mut [u8]) -> Result<usize, Errno> {
+    pass(Call::Read)?;
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let here = at + filled as u64;
+        match retry_on_intr(|| rustix::io::pread(&file, &mut bytes[filled..], here))? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
 }
 
 /// Reserves space behind the end of a file without making it longer, if the file system supports that.

@@ -15,8 +15,8 @@ use hoist_proto::types::{Fence, Offset, UploadId};
 use rustix::io::Errno;
 
 use super::upload;
-use crate::fs::sys::Call;
 use crate::fs::sys::faults::Faults;
+use crate::fs::sys::{Call, read_cached, read_into};
 use crate::fs::{LocalStore, Options};
 use crate::store::{Error, Reader, Store, StoreFuture};
 
@@ -87,6 +87,40 @@ async fn fill(sending: &mut StoreFuture<'_, bool>, socket: &OwnedFd, sent: &Atom
         }
         before = now;
     }
+}
+
+#[tokio::test]
+async fn a_reader_uses_a_buffer_again_when_its_piece_is_dropped() {
+    let content = Content::stored((1 << 20) + 5, 1).await;
+    let mut reader = content.reader(1).await;
+    let mut read = Vec::new();
+    let mut addresses = Vec::new();
+    let mut held = None;
+    while let Some(piece) = reader.next().await.expect("reads") {
+        read.extend_from_slice(&piece);
+        addresses.push(piece.as_ptr());
+        // Only the second is held while the next is read.
+        held = (addresses.len() == 2).then_some(piece);
+    }
+    drop(held);
+    assert_eq!(read, content.bytes[1..]);
+    assert_eq!(addresses[0], addresses[1]);
+    assert_ne!(addresses[1], addresses[2]);
+    assert!(addresses[3..].iter().all(|address| addresses[1..3].contains(address)));
+}
+
+#[tokio::test]
+async fn a_cached_read_returns_what_the_file_has() {
+    let content = Content::stored(1000, 1).await;
+    let file = std::fs::File::open(content.path()).expect("opens");
+    let mut bytes = [0; 600];
+    // `None` on a file system without such reads.
+    if let Some(filled) = read_cached(&file, 500, &mut bytes).expect("reads") {
+        assert_eq!(bytes[..filled], content.bytes[500..]);
+        assert_eq!(read_cached(&file, 1000, &mut bytes).expect("reads"), None);
+    }
+    assert_eq!(read_into(&file, 500, &mut bytes).expect("reads"), 500);
+    assert_eq!(bytes[..500], content.bytes[500..]);
 }
 
 #[tokio::test]
