@@ -17,13 +17,6 @@ use super::line::{Fields, Line, Style};
 /// The most lines that wait for standard error.
 const QUEUED_MAX: usize = 8192;
 
-/// The time for which a line waits for others, to be written with them. Otherwise each line of a busy server would wake
-/// the thread.
-const GATHERING: Duration = Duration::from_millis(2);
-
-/// The length of gathered lines at which they are written.
-const GATHERED_BYTES: usize = 64 * 1024;
-
 /// The time after which suppressed lines are reported.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
 
@@ -104,20 +97,14 @@ fn run(
     mut write: impl FnMut(String),
 ) {
     let mut report_at: Option<Instant> = None;
-    let mut next = None;
     loop {
         let entry = match report_at {
-            _ if next.is_some() => next.take().ok_or(RecvTimeoutError::Timeout),
             None => entries.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => entries.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         let mut is_due = report_at.is_some_and(|at| at <= Instant::now());
         match entry {
-            Ok(Entry::Line(line)) => {
-                let lines;
-                (lines, next) = gather(line, entries);
-                write(lines);
-            }
+            Ok(Entry::Line(line)) => write(line),
             Ok(Entry::Suppression) => report_at = report_at.or(Some(Instant::now() + REPORT_AFTER)),
             Ok(Entry::Flush(answer)) => {
                 report(limit, style, &mut write);
@@ -144,18 +131,6 @@ fn run(
             }
         }
     }
-}
-
-/// Returns a line with those that follow it soon, and the entry after them, if there is one already.
-fn gather(mut lines: String, entries: &Receiver<Entry>) -> (String, Option<Entry>) {
-    std::thread::sleep(GATHERING);
-    while lines.len() < GATHERED_BYTES {
-        match entries.try_recv() {
-            Ok(Entry::Line(line)) => lines.push_str(&line),
-            other => return (lines, other.ok()),
-        }
-    }
-    (lines, None)
 }
 
 /// Writes the number of suppressed lines, if there are any.
@@ -194,29 +169,12 @@ mod tests {
         drop(writer);
         let mut written = Vec::new();
         run(&entries, &lost, &Mutex::default(), Style::Plain, |line| written.push(line));
-        assert_eq!((written.len(), written[0].as_str()), (2, "0\n1\n"), "{written:?}");
+        assert_eq!(
+            (written.len(), written[0].as_str(), written[2].as_str()),
+            (3, "0\n", "1\n"),
+            "{written:?}"
+        );
         assert!(written[1].contains("WARN log lines were lost") && written[1].ends_with(" lost=3\n"));
-    }
-
-    #[test]
-    fn lines_are_gathered_up_to_a_flush_and_a_length() {
-        let (queue, entries) = sync_channel(10);
-        let line = |text: &str| Entry::Line(format!("{text}\n"));
-        let (answer, answered) = sync_channel(1);
-        for entry in [line("one"), line("two"), Entry::Flush(answer), line("three")] {
-            queue.send(entry).expect("there is place");
-        }
-        let long = "x".repeat(GATHERED_BYTES / 2);
-        for _ in 0..3 {
-            queue.send(line(&long)).expect("there is place");
-        }
-        drop(queue);
-        let mut written = Vec::new();
-        run(&entries, &AtomicU64::new(0), &Mutex::default(), Style::Plain, |lines| written.push(lines));
-        answered.try_recv().expect("the flush is answered");
-        assert_eq!(written[0], "one\ntwo\n");
-        assert_eq!(written[1], format!("three\n{long}\n{long}\n"));
-        assert_eq!(written[2..], [format!("{long}\n")]);
     }
 
     #[test]
