@@ -121,12 +121,18 @@ fn offset(plan: &Plan) -> Vec<Case> {
 
 fn held(plan: &Plan, holding: Holding) -> Vec<Case> {
     let connections = match holding {
-        Holding::Idle | Holding::Trickling => plan.pick(10_000, 1000, 20),
+        Holding::Idle | Holding::Trickling => plan.pick(10_000, 1000, 20).min(connections_max()),
         // Limited by the memory for their content.
         Holding::Stalled => plan.pick(2000, 100, 5),
     };
     let load = Load::Held(Held { connections, holding });
     vec![plan.in_memory(&format!("{connections} connections"), load, plan.contenders(&[], ALL))]
+}
+
+/// Returns how many connections a server can serve with its limit of open files: hoist may need three for each.
+fn connections_max() -> u32 {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    u32::try_from(files / 4).unwrap_or(u32::MAX)
 }
 
 fn take_over(plan: &Plan) -> Vec<Case> {
