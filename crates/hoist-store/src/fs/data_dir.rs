@@ -358,11 +358,17 @@ impl DataDir {
     /// Deletes a directory and the files in it.
     fn delete_dir(&self, parent: ParentDir, name: &str) -> Result<(), Error> {
         let doing = |errno| failed(format!("removing a directory from {parent}"), errno);
-        let Some(dir) = self.dir_of(parent).dir(name).map_err(doing)? else { return Ok(()) };
+        let uploads = self.dir_of(parent);
+        let dir = match uploads.dir(name) {
+            Ok(dir) => dir,
+            // An empty one can be removed without a descriptor, of which the process may have none left.
+            Err(errno) => return uploads.remove_dir(name).map_err(|_| doing(errno)),
+        };
+        let Some(dir) = dir else { return Ok(()) };
         for file in dir.names().map_err(doing)? {
             dir.remove_file(&file).map_err(doing)?;
         }
-        self.dir_of(parent).remove_dir(name).map_err(doing)
+        uploads.remove_dir(name).map_err(doing)
     }
 }
 

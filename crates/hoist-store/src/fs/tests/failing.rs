@@ -4,7 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset};
+use hoist_proto::upload::{Phase, TargetResponse, Upload};
+use http::StatusCode;
 use rustix::io::Errno;
 
 use super::operations::{Operation, Site, pattern};
@@ -273,5 +276,29 @@ async fn failing_syncs_fail_a_delivery_until_they_succeed() {
 async fn attributes_that_cannot_be_set_lose_nothing() {
     for operation in [Operation::Append, Operation::Truncate, Operation::JoinSeveralParts] {
         fails(operation, Call::SetAttribute).await;
+    }
+}
+
+#[tokio::test]
+async fn a_creation_that_can_open_no_directory_leaves_none() {
+    for (skip, is_whole) in (0..6).flat_map(|skip| [(skip, false), (skip, true)]) {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = open(directory.path());
+        let upload = upload(1, None);
+        faults.fail(Call::Read, skip, usize::MAX, Errno::MFILE);
+        let created = if is_whole {
+            let phase = Phase::Delivered(TargetResponse::of(StatusCode::CREATED));
+            let complete = Upload { phase, ..upload.clone() };
+            store.create_whole(&complete, vec![Bytes::from_static(b"hello")], ONE).await.map(drop)
+        } else {
+            store.create(&upload, ONE).await.map(drop)
+        };
+        faults.heal();
+        let names = |parent: &str| directory.path().join(parent).read_dir().expect("is there").count();
+        assert_eq!(
+            names("open") + names("done"),
+            usize::from(created.is_ok()),
+            "after {skip} calls: {created:?}"
+        );
     }
 }
