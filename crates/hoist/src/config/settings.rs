@@ -425,7 +425,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max-h2-memory",
         "SIZE",
         Some("64MiB"),
-        "Maximum memory for content in flight on all HTTP/2 connections of a --listen address",
+        "Maximum memory for the content of uploads in flight on all HTTP/2 connections of a --listen address",
     )
     .on_reload(Reload::Restart),
     one(
