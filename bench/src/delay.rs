@@ -1,7 +1,7 @@
-//! A proxy that delays what passes through it, as a long distance does.
+//! A proxy that delays what passes through it, as a long link of 1 Gbit/s does.
 //!
-//! Each direction holds the bytes of its delay, up to a bound that suffices for more than 200 MiB/s at a round trip of
-//! 100 ms. It does not imitate the congestion control of TCP.
+//! Each direction passes no more than the rate of the link, and holds every byte for half the round trip. It does not
+//! imitate the congestion control of TCP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,9 @@ use anyhow::Result;
 /// The largest piece that is held, in bytes.
 const PIECE_BYTES: usize = 128 << 10;
 /// The number of pieces that each direction of a connection holds at most.
-const PIECES_MAX: usize = 256;
+const PIECES_MAX: usize = 4096;
+/// The time that a byte takes at 1 Gbit/s, in nanoseconds.
+const NANOS_PER_BYTE: u64 = 8;
 
 /// A piece, and the time at which it arrives.
 type Piece = (Instant, Vec<u8>);
@@ -46,10 +48,14 @@ fn connect(client: TcpStream, server: SocketAddr, delay: Duration) -> Result<()>
 
 fn receive(mut from: TcpStream, pieces: &SyncSender<Piece>, delay: Duration) {
     let mut buffer = vec![0; PIECE_BYTES];
+    let mut free_at = Instant::now();
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if pieces.send((Instant::now() + delay, buffer[..count].to_vec())).is_err() {
+        free_at = free_at.max(Instant::now()) + Duration::from_nanos(NANOS_PER_BYTE * count as u64);
+        if pieces.send((free_at + delay, buffer[..count].to_vec())).is_err() {
             return;
         }
+        // Until then the link is busy, and the sender's bytes wait in its socket.
+        thread::sleep(free_at.saturating_duration_since(Instant::now()));
     }
 }
 
