@@ -334,21 +334,13 @@ pub(crate) fn checksum_mismatch() -> StatusCode {
 }
 
 /// Returns the creation as the target will see it, with the media type and the file name of the metadata as fields.
-//= TUS1-MET-06, TUS1-MET-08
+//= TUS1-MET-08
 fn origin(head: &Parts) -> Result<Origin, Refusal> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let mut fields = HeaderMap::new();
     if let Some(value) = field::list(&head.headers, &UPLOAD_METADATA) {
         let metadata = metadata::read(value.as_bytes().trim_ascii())?;
-        if let Some(media_type) = metadata::media_type(&metadata) {
-            fields.insert(header::CONTENT_TYPE, media_type);
-        }
-        if let Some(disposition) = metadata::disposition(&metadata) {
-            fields.insert(header::CONTENT_DISPOSITION, disposition);
-        }
-        if !value.is_empty() {
-            fields.insert(UPLOAD_METADATA, value);
-        }
+        metadata::describe(&mut fields, &metadata, value);
     }
     if let Some(value) = head.headers.get(&UPLOAD_CONCAT).filter(|value| !value.is_empty()) {
         fields.insert(UPLOAD_CONCAT, value.clone());

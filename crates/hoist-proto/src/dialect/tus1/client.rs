@@ -14,6 +14,7 @@ use super::{
     OFFSET_OCTET_STREAM, SEMANTICS, TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, UPLOAD_CONCAT,
     UPLOAD_DEFER_LENGTH, UPLOAD_EXPIRES, UPLOAD_METADATA, VERSION, checksum_mismatch, decimal, sign,
 };
+use crate::base64;
 use crate::dialect::status::StatusClass;
 use crate::dialect::{TUS_VERSION, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use crate::digest::Algorithm;
@@ -65,7 +66,7 @@ impl Checksum {
     /// Returns the field that carries the digest.
     //= TUS1-CHK-01
     pub fn field(self, digest: &[u8]) -> (HeaderName, HeaderValue) {
-        let text = format!("{} {}", self.name(), checksum::to_base64(digest));
+        let text = format!("{} {}", self.name(), base64::encode(digest));
         (UPLOAD_CHECKSUM, HeaderValue::try_from(text).expect("letters, digits and a space"))
     }
 }
@@ -203,7 +204,7 @@ fn describe(fields: &mut HeaderMap, ordinary: &HeaderMap) {
     let name = name.map(|name| last_segment(&name).to_vec());
     let pairs: Vec<String> = [("filename", name), ("relativePath", relative_path), ("filetype", kind)]
         .into_iter()
-        .filter_map(|(key, value)| value.map(|value| format!("{key} {}", checksum::to_base64(&value))))
+        .filter_map(|(key, value)| value.map(|value| format!("{key} {}", base64::encode(&value))))
         .collect();
     if !pairs.is_empty() {
         let value = HeaderValue::try_from(pairs.join(",")).expect("letters, digits, spaces and commas");

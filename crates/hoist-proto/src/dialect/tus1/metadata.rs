@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header};
 
-use super::checksum::base64;
+use super::UPLOAD_METADATA;
+use crate::base64;
 use crate::refusal::Refusal;
 
 const OCTETS_MAX: usize = 16 * 1024;
@@ -40,7 +41,7 @@ pub fn read(value: &[u8]) -> Result<Metadata, Refusal> {
             return wrong("has an empty key");
         }
         let Ok(key) = std::str::from_utf8(key) else { return wrong("has a key that is not text") };
-        let Some(octets) = base64(encoded.unwrap_or_default()) else {
+        let Some(octets) = base64::decode(encoded.unwrap_or_default()) else {
             return wrong("has a value that is not valid Base64");
         };
         if !known.insert(key) {
@@ -49,6 +50,38 @@ pub fn read(value: &[u8]) -> Result<Metadata, Refusal> {
         metadata.push((key.to_owned(), octets));
     }
     Ok(metadata)
+}
+
+/// Writes metadata as the value of the field. Returns `None` if a key is no key, or if the value is too long.
+pub fn value(metadata: &Metadata) -> Option<HeaderValue> {
+    let is_key =
+        |key: &str| !key.is_empty() && key.bytes().all(|octet| octet.is_ascii_graphic() && octet != b',');
+    let mut pairs = Vec::new();
+    for (key, octets) in metadata {
+        if !is_key(key) {
+            return None;
+        }
+        let separator = if octets.is_empty() { "" } else { " " };
+        pairs.push(format!("{key}{separator}{}", base64::encode(octets)));
+    }
+    let text = pairs.join(",");
+    HeaderValue::try_from(text).ok().filter(|value| value.len() <= OCTETS_MAX)
+}
+
+/// Writes the metadata of a representation, with the media type and the file name in them as fields of their own, in place
+/// of those that `fields` has. `value` is the field as it was received.
+//= TUS1-MET-06
+pub fn describe(fields: &mut HeaderMap, metadata: &Metadata, value: HeaderValue) {
+    for (name, value) in [
+        (header::CONTENT_TYPE, media_type(metadata)),
+        (header::CONTENT_DISPOSITION, disposition(metadata)),
+        (UPLOAD_METADATA, Some(value).filter(|value| !value.is_empty())),
+    ] {
+        match value {
+            Some(value) => drop(fields.insert(name, value)),
+            None => drop(fields.remove(name)),
+        }
+    }
 }
 
 /// Returns the media type of the representation, if the metadata contain one that is valid in a header field.
@@ -149,6 +182,32 @@ mod tests {
         }
         let both = [metadata("name", "second"), metadata("filename", "first")].concat();
         assert_eq!(disposition(&both).expect("a name"), "attachment; filename*=UTF-8''first");
+    }
+
+    // proves: TUS1-MET-06
+    #[test]
+    fn written_metadata_read_back_and_replace_what_was_there() {
+        let pair = |key: &str, text: &str| (key.to_owned(), text.as_bytes().to_vec());
+        let metadata = vec![
+            pair("filename", "a b"),
+            pair("filetype", "image/png"),
+            pair("empty", ""),
+            pair("x", "\u{e9}"),
+        ];
+        let written = value(&metadata).expect("good keys");
+        assert_eq!(written, "filename YSBi,filetype aW1hZ2UvcG5n,empty,x w6k=");
+        assert_eq!(read(written.as_bytes()), Ok(metadata.clone()));
+        for key in ["", "a b", "a,b", "\u{e9}", "a\n"] {
+            assert_eq!(value(&vec![pair(key, "x")]), None, "{key:?}");
+        }
+        assert_eq!(value(&vec![pair("x", &"y".repeat(20_000))]), None);
+
+        let mut fields = HeaderMap::new();
+        describe(&mut fields, &metadata, written);
+        assert_eq!(fields[header::CONTENT_TYPE], "image/png");
+        assert_eq!(fields[header::CONTENT_DISPOSITION], "attachment; filename*=UTF-8''a%20b");
+        describe(&mut fields, &Vec::new(), HeaderValue::from_static(""));
+        assert!(fields.is_empty(), "{fields:?}");
     }
 
     #[test]
