@@ -33,12 +33,17 @@ mod meter;
 mod nested;
 pub mod observe;
 mod orderly;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks and events"))]
+mod outbound;
 mod parts;
 mod pause;
 mod pending_parts;
+mod program;
 mod progress;
 pub mod proxy;
 mod readiness;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks and events"))]
+mod request_facts;
 mod route;
 mod running;
 mod service;
@@ -48,6 +53,8 @@ pub mod targets;
 mod tombstones;
 mod transition;
 mod transport_handles;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks and events"))]
+mod tusd_event;
 mod unverified;
 mod upload_id;
 mod whole;
@@ -56,6 +63,7 @@ pub use answer::{Answer, Body};
 pub use builder::{BadEndpoint, Builder};
 pub use intake::Content;
 pub use nested::Nested;
+pub use request_facts::RequestFacts;
 pub use running::Running;
 pub use shared::{Hoist, Interims, Locations, Settings};
 pub use sweep::Swept;
