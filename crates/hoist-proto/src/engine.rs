@@ -196,6 +196,7 @@ fn new_upload(create: &Create, request: &UploadRequest, policy: &Policy, now: Ti
         length: create.length,
         offset: Durable::ZERO,
         phase: Phase::Open,
+        events: Vec::new(),
     }
 }
 

@@ -68,6 +68,7 @@ pub fn upload(id: UploadId) -> Upload {
         touched: created,
         lifetime: Some(Duration::from_hours(1)),
         resumes: 0,
+        events: Vec::new(),
         length: None,
         offset: Durable::ZERO,
         phase: Phase::Open,

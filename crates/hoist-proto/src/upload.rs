@@ -6,8 +6,10 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::types::{Durable, Length, PartNumber, Principal, Timestamp, UploadId};
 
+pub use event::{EventKind, EventRequest, GivenUp, NotAKey, NotAKind, PendingEvent, SinkKey};
 pub use numbers::{IndexedParts, PartNumberSet};
 
+mod event;
 mod numbers;
 
 /// An upload, as a store keeps it.
@@ -39,6 +41,8 @@ pub struct Upload {
     pub offset: Durable,
     /// The phase between creation and the target's response.
     pub phase: Phase,
+    /// The events that happened to it and are recorded for sinks, oldest first. Empty if no sink wants any.
+    pub events: Vec<PendingEvent>,
 }
 
 impl Upload {

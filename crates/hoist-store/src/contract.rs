@@ -23,6 +23,7 @@ use crate::store::{BoxFuture, Store, Writer};
 mod claims;
 mod content;
 mod dropped;
+mod events;
 mod parts;
 mod peek;
 mod records;
@@ -56,6 +57,7 @@ pub async fn run<S: Site>(fresh: impl Fn() -> S) {
     unverified::run(&fresh).await;
     parts::run(&fresh).await;
     peek::run(&fresh).await;
+    events::run(&fresh).await;
 }
 
 /// Returns an upload without content. Each number gives another upload.

@@ -24,11 +24,12 @@ pub(crate) use self::faults::yield_now;
 use self::handles::{MemoryListing, MemoryReader, MemoryWriter};
 pub use self::machine::Counts;
 use self::machine::{Machine, Shared, WriterId};
-use crate::store::{Error, LastUsed, Listing, Reader, Store, StoreFuture, UploadGroup, Writer};
+use crate::store::{Error, LastUsed, Listing, Outbox, Reader, Store, StoreFuture, UploadGroup, Writer};
 
 mod faults;
 mod handles;
 mod machine;
+mod outbox;
 #[cfg(test)]
 mod tests;
 
@@ -188,6 +189,10 @@ impl Store for MemoryStore {
             machine.last_used = Some(last_used.clone());
             Ok(())
         }))
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
+        Some(self)
     }
 
     fn check_health(&self) -> StoreFuture<'_, ()> {

@@ -19,6 +19,9 @@
 //! Field values and answers may contain any octet. A value that is not UTF-8 is written as `{"hex": "…"}`. Times have a
 //! resolution of one millisecond. Unknown members are ignored, and lost when the record is replaced.
 //!
+//! `events` lists what happened to the upload and is for sinks. Members of an event that are absent were unknown. Its
+//! `request` is `"same"` if the event before has the same one.
+//!
 //! The names of members and values are part of the format, even where the code uses other terms: `makeup` is the
 //! [`Composition`], with the values `own`, `part`, `joined` and `numbered`.
 
@@ -34,7 +37,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use self::events::EventText;
 use crate::store::Error;
+
+mod events;
 
 /// The version that this program writes, and the newest that it reads.
 pub const VERSION: u64 = 1;
@@ -163,6 +169,9 @@ struct Version1 {
     phase: PhaseName,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerText>,
+    /// Absent from the records of earlier versions, and if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    events: Vec<EventText>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -286,6 +295,7 @@ impl Version1 {
             discarded: record.discarded.map(Offset::get),
             phase,
             answer,
+            events: events::texts(&upload.events),
         }
     }
 
@@ -329,6 +339,7 @@ impl Version1 {
             length: self.length.map(Length::new),
             offset: Durable::ZERO,
             phase,
+            events: events::events(self.events)?,
         };
         Ok(Record { upload, discarded: self.discarded.map(Offset::new) })
     }

@@ -69,9 +69,11 @@ use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
 use hoist_proto::upload::{Phase, Upload};
 
 pub use self::error::Error;
+pub use self::outbox::{DeadEvent, Delivery, EventSource, Outbox, PendingSource, SourceListing};
 pub use self::summary::{UploadGroup, UploadSummary};
 
 mod error;
+pub(crate) mod outbox;
 mod summary;
 
 /// A boxed future, which lets the store be chosen at run time. Costs one allocation per call, none per byte.
@@ -338,6 +340,11 @@ pub trait Store: Send + Sync + 'static {
     /// # Cancellation
     /// If dropped, either the old or the new value is kept.
     fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> StoreFuture<'a, ()>;
+
+    /// Returns the outbox, if the store keeps events. If not, events in records are kept and never delivered.
+    fn outbox(&self) -> Option<&dyn Outbox> {
+        None
+    }
 
     /// Takes a task over, to run it where it may wait for the storage. A store that blocks threads runs it on threads of its
     /// own, and does the work of the task's calls there. It ends the task with the runtime that the caller is in, whose

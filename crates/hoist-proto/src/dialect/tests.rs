@@ -53,6 +53,7 @@ pub(super) fn upload() -> Upload {
         touched: Timestamp::from_millis(0),
         lifetime: None,
         resumes: 0,
+        events: Vec::new(),
         length: None,
         offset: Durable::ZERO,
         phase: Phase::Open,

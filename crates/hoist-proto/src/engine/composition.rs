@@ -163,6 +163,7 @@ mod tests {
             touched: NOW,
             lifetime: Some(Duration::from_mins(1)),
             resumes: 0,
+            events: Vec::new(),
             length: length.map(Length::new),
             offset,
             phase: if complete {

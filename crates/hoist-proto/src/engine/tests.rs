@@ -43,6 +43,7 @@ fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
         touched: Timestamp::from_millis(500_000),
         lifetime: None,
         resumes: 0,
+        events: Vec::new(),
         length: length.map(Length::new),
         offset: durable(offset),
         phase,

@@ -14,11 +14,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use hoist_proto::types::UploadId;
+use hoist_proto::types::{Timestamp, UploadId};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::layout::{CONTENT, CONTENT_NEW, ParentDir, ParentDirs, REMOVED_SUFFIX, label};
+use super::event_dir::EventDir;
+use super::layout::{CONTENT, CONTENT_NEW, DEAD, GONE, ParentDir, ParentDirs, REMOVED_SUFFIX, label};
 use super::options::{Durability, Headroom, Options};
 use super::setup;
 use super::sys::{self, Dir, failed};
@@ -31,6 +32,8 @@ pub(super) struct DataDir {
     pub(super) root: Dir,
     open: Dir,
     done: Dir,
+    pub(super) gone: EventDir,
+    pub(super) dead: EventDir,
     lock: OwnedFd,
     /// True if the store syncs to disk at all ([`Durability::Disk`]).
     pub(super) is_disk: bool,
@@ -70,6 +73,8 @@ impl DataDir {
         let data_dir = Self {
             open: parent(&root, "open")?,
             done: parent(&root, "done")?,
+            gone: EventDir::open(&root, GONE, is_disk)?,
+            dead: EventDir::open(&root, DEAD, is_disk)?,
             export_mode: setup::shared_file_mode(&root)?,
             is_mode_reported: AtomicBool::new(false),
             headroom: Mutex::new(options.headroom),
@@ -84,6 +89,8 @@ impl DataDir {
         if data_dir.is_disk {
             data_dir.root.sync().map_err(|errno| failed("syncing the data directory", errno))?;
         }
+        data_dir.dead.recover(|_| Ok(false));
+        data_dir.gone.recover(|removed| data_dir.has_creation(removed.id, removed.created));
         Ok(data_dir)
     }
 
@@ -150,6 +157,12 @@ impl DataDir {
             found => found.map_err(|errno| failed(format!("opening {}", label(parent, id)), errno))?,
         };
         Ok(found.map(|dir| self.upload_dir(parent, id, dir)))
+    }
+
+    /// Returns whether there is an upload with this id that was created at this time.
+    fn has_creation(&self, id: UploadId, created: Timestamp) -> Result<bool, Error> {
+        let Some(upload_dir) = self.find(id)? else { return Ok(false) };
+        Ok(upload_dir.record()?.is_some_and(|found| found.record.upload.created == created))
     }
 
     fn upload_dir(&self, parent: ParentDir, id: UploadId, handle: Dir) -> UploadDir {

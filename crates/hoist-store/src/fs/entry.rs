@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use hoist_proto::types::{Fence, UploadId};
+use hoist_proto::types::{Fence, Timestamp, UploadId};
 use hoist_proto::upload::Upload;
 
 use super::failure::Repair;
@@ -243,6 +243,17 @@ impl Entries {
     }
 }
 
+impl Entries {
+    /// Returns the time at which an upload was created, if its record is in memory.
+    pub(super) fn known_creation(&self, id: UploadId) -> Option<Timestamp> {
+        let table = lock(&self.table);
+        match table.in_use.get(&id) {
+            Some(used) => lock(&used.entry.state).record.as_ref().map(|record| record.upload.created),
+            None => table.cache.creation(id),
+        }
+    }
+}
+
 impl Table {
     /// Ends one use of an entry. The last one removes the entry, unless a writer or a failed operation left state that
     /// the next one needs.
@@ -314,7 +325,7 @@ impl Entries {
 
 #[cfg(test)]
 mod tests {
-    use hoist_proto::types::{Durable, Timestamp};
+    use hoist_proto::types::Durable;
 
     use super::*;
 

@@ -14,7 +14,11 @@
 //! DATA/open/<id>/content.new content being joined from parts
 //! DATA/open/<id>/damaged     the reason for which the content is not trusted; written by earlier versions
 //! DATA/open/<id>.gone/       an upload being removed
+//! DATA/open/<id>/delivered   the events that were delivered, where the directory can have no attribute
 //! DATA/done/<id>/…           the same for complete uploads; `exported` identifies an exported copy
+//! DATA/gone/<id>.<n>         the record of a removed upload whose events are not all delivered
+//! DATA/gone/<id>.<n>.due     the same, of an upload that is about to be removed
+//! DATA/dead/<id>.<type>.<sink>   the record of an upload, for one event whose delivery to a sink was given up
 //! ```
 
 use std::fmt;
@@ -31,6 +35,15 @@ pub(super) const RECORD_NEW: &str = "record.new";
 pub(super) const DAMAGED: &str = "damaged";
 pub(super) const UNVERIFIED_PREFIX: &str = "doubt.";
 pub(super) const REMOVED_SUFFIX: &str = ".gone";
+/// The directory of the records of removed uploads.
+pub(super) const GONE: &str = "gone";
+/// The directory of dead events.
+pub(super) const DEAD: &str = "dead";
+pub(super) const DELIVERED: &str = "delivered";
+/// Added to the name of a record for a small file.
+pub(super) const DELIVERED_SUFFIX: &str = ".delivered";
+pub(super) const DUE_SUFFIX: &str = ".due";
+pub(super) const NEW_SUFFIX: &str = ".new";
 
 /// One of the two parent directories of uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

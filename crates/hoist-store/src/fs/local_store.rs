@@ -32,27 +32,29 @@ use super::write_queue::{Queued, WritePool, WriteQueue};
 use super::writer::LocalWriter;
 use super::{export, join, last_used, read, record_cache, sys};
 use crate::record::Record;
-use crate::store::{BoxFuture, Error, LastUsed, Listing, Reader, Store, StoreFuture, UploadGroup, Writer};
+use crate::store::{
+    BoxFuture, Error, LastUsed, Listing, Outbox, Reader, Store, StoreFuture, UploadGroup, Writer,
+};
 
 /// Uploads in a directory of a local file system.
 ///
 /// Dropping the store writes all accepted bytes, ends its threads and unlocks the directory. Its writers and readers
 /// then fail.
 pub struct LocalStore {
-    data_dir: Arc<DataDir>,
+    pub(super) data_dir: Arc<DataDir>,
     pub(super) entries: Arc<Entries>,
     pool: Arc<WritePool>,
     /// Runs the tasks, and jobs that write and sync.
     disk_pool: ThreadPool,
     tasks: Tasks,
     /// Runs jobs that are short.
-    io_pool: ThreadPool,
+    pub(super) io_pool: ThreadPool,
     /// Sends content to sockets.
     sender: Sender,
     /// Runs jobs that may take minutes, such as a listing or a copy to another file system.
-    bulk_pool: ThreadPool,
+    pub(super) bulk_pool: ThreadPool,
     background: ThreadPool,
-    syncer: Syncer,
+    pub(super) syncer: Syncer,
 }
 
 impl LocalStore {
@@ -90,7 +92,7 @@ impl LocalStore {
     /// Takes a fence and the upload's lock. When it returns, the bytes that an older claim has accepted are written or
     /// dropped, and the older claim writes nothing more.
     //= TOK-APP-04
-    async fn lock(&self, id: UploadId, fence: Fence, queued: Queued) -> Result<UploadLock, Error> {
+    pub(super) async fn lock(&self, id: UploadId, fence: Fence, queued: Queued) -> Result<UploadLock, Error> {
         let entry = self.entries.of(id);
         if let Some(older) = entry.admit(fence)? {
             older.close(queued);
@@ -397,15 +399,7 @@ impl Store for LocalStore {
             let job = move || {
                 // Otherwise a running sync could rename the draft in a directory that is being deleted.
                 lock.close_content();
-                let mut parents = ParentDirs::NONE;
-                let mut was_upload = false;
-                while let Some(dir) = data_dir.find(id)? {
-                    was_upload |= !matches!(dir.record(), Ok(None));
-                    data_dir.remove(&dir)?;
-                    parents = parents.and(dir.parent.into());
-                }
-                lock.entry().reset();
-                if was_upload { Ok(((), parents)) } else { Err(Error::Missing) }
+                lock.remove(&data_dir).map(|parents| ((), parents))
             };
             self.syncer.call(job).await
         })
@@ -428,6 +422,10 @@ impl Store for LocalStore {
     fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> StoreFuture<'a, ()> {
         let (data_dir, last_used) = (Arc::clone(&self.data_dir), last_used.clone());
         Box::pin(self.io_pool.call(move || last_used::write(&data_dir, &last_used)))
+    }
+
+    fn outbox(&self) -> Option<&dyn Outbox> {
+        Some(self)
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) -> Option<BoxFuture<'static, ()>> {
@@ -463,7 +461,7 @@ enum ContentFate {
 }
 
 /// Returns the upload as a record contains it. Shares no buffer with the request that brought the fields.
-fn without_offset(upload: &Upload) -> Upload {
+pub(super) fn without_offset(upload: &Upload) -> Upload {
     let mut upload = Upload { offset: Durable::ZERO, ..upload.clone() };
     record_cache::copy_values(&mut upload.origin.fields);
     if let Phase::Delivered(answer) | Phase::Failed(answer) = &mut upload.phase {

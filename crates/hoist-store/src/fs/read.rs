@@ -18,6 +18,7 @@ use super::sys;
 use super::thread_pool::{ThreadPool, lock};
 use super::upload_dir::{StoredRecord, UploadDir};
 use crate::record::Record;
+use crate::store::outbox::remove_delivered;
 use crate::store::{Error, Reader, StoreFuture, UploadSummary};
 
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -260,9 +261,14 @@ fn summary(data_dir: &DataDir, dir: &UploadDir, record: Record) -> Result<Option
     #[expect(clippy::disallowed_methods, reason = "a store; the offset is not acknowledged to a client")]
     let offset = Durable::attest(stored);
     let recorded = record.upload.touched;
+    let mut upload = record.upload;
+    if !upload.events.is_empty() {
+        let marks = dir.marks().read();
+        remove_delivered(&mut upload.events, |delivery| marks.contains(delivery));
+    }
     let written = content.filter(|_| record.discarded.is_none());
     let touched = written.map_or(recorded, |(_, stat)| touched_by(&stat, recorded));
-    Ok(Some(Upload { touched, offset, ..record.upload }.into()))
+    Ok(Some(Upload { touched, offset, ..upload }.into()))
 }
 
 /// Removes content that a crash left beside the record that discards it. Best effort: the next listing tries again.

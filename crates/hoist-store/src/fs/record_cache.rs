@@ -48,6 +48,14 @@ impl Stored {
         if let Composition::Indexed(parts) = &upload.composition {
             bytes += parts.started.ranges().count() * size_of::<(u16, u16)>();
         }
+        for event in &upload.events {
+            bytes += size_of_val(event) + size_of_val(&event.sinks[..]);
+            if let Some(request) = &event.request {
+                let fields = request.fields.iter().map(|(name, value)| name.as_str().len() + value.len());
+                bytes += request.uri.len() + request.remote.len() + fields.sum::<usize>();
+                bytes += request.fields.capacity() * FIELD_BYTES;
+            }
+        }
         if let Phase::Delivered(answer) | Phase::Failed(answer) = &upload.phase {
             bytes += answer.content.len() + answer.fields.capacity() * FIELD_BYTES;
         }
@@ -101,6 +109,11 @@ impl RecordCache {
         self.by_use.insert(self.uses, id);
         entry.used = self.uses;
         Some(entry.stored.clone())
+    }
+
+    /// Returns the time at which an upload was created. Does not count as a use.
+    pub(super) fn creation(&self, id: UploadId) -> Option<Timestamp> {
+        self.entries.get(&id).map(|entry| entry.stored.record.upload.created)
     }
 
     pub(super) fn take(&mut self, id: UploadId) -> Option<Stored> {

@@ -450,6 +450,22 @@ pub(super) fn attribute(file: impl AsFd) -> Option<String> {
     String::from_utf8(value.get(..length)?.to_vec()).ok()
 }
 
+/// The attribute with the notes of delivered events. The name is part of the format on disk.
+const DELIVERED: &str = "user.hoist.delivered";
+
+pub(super) fn set_delivered(file: impl AsFd, value: &[u8]) -> Result<(), Errno> {
+    pass(Call::SetAttribute)?;
+    rustix::fs::fsetxattr(&file, DELIVERED, value, rustix::fs::XattrFlags::empty())
+}
+
+/// Returns the notes of delivered events in a file's attribute, if it is set.
+pub(super) fn delivered(file: impl AsFd) -> Option<String> {
+    pass(Call::Read).ok()?;
+    let mut value = [0; 4096];
+    let length = rustix::fs::fgetxattr(&file, DELIVERED, &mut value).ok()?;
+    String::from_utf8(value.get(..length)?.to_vec()).ok()
+}
+
 /// Truncates a file and frees what was reserved behind its new end.
 pub(super) fn truncate(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     pass(Call::Truncate)?;

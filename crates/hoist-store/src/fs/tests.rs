@@ -27,6 +27,7 @@ mod cache;
 mod crash;
 mod directories;
 mod disk;
+mod events;
 mod failing;
 mod files;
 mod join;

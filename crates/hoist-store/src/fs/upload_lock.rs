@@ -239,6 +239,19 @@ impl UploadLock {
         })
     }
 
+    /// Removes the upload, and returns the directories to sync. The writer has ended.
+    pub(super) fn remove(&self, data_dir: &DataDir) -> Result<ParentDirs, Error> {
+        let mut parents = ParentDirs::NONE;
+        let mut was_upload = false;
+        while let Some(dir) = data_dir.find(self.id)? {
+            was_upload |= !matches!(dir.record(), Ok(None));
+            data_dir.remove(&dir)?;
+            parents = parents.and(dir.parent.into());
+        }
+        self.entry.reset();
+        if was_upload { Ok(parents) } else { Err(Error::Missing) }
+    }
+
     /// Returns the directories that a commit has to sync so that the upload is found after a crash.
     pub(super) fn unsynced_parents(&self, dir: &UploadDir) -> ParentDirs {
         let known_durable = match &self.queue {

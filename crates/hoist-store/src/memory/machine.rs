@@ -2,7 +2,7 @@
 //!
 //! Owns all state, and the rules by which operations change it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,9 +10,11 @@ use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
 use hoist_proto::upload::Upload;
 
 use super::faults::{Faults, Random, yield_now};
+use super::outbox::{RemovedKey, RemovedUpload};
 use crate::export_name;
 use crate::record::{self, Record};
-use crate::store::{Error, LastUsed, UploadGroup, UploadSummary};
+use crate::store::outbox::remove_delivered;
+use crate::store::{Delivery, Error, LastUsed, UploadGroup, UploadSummary};
 
 /// A machine that a store shares with its writers and readers.
 #[derive(Clone)]
@@ -64,6 +66,10 @@ pub(super) struct Machine {
     pub(super) uploads: HashMap<UploadId, StoredUpload>,
     fences: HashMap<UploadId, Fence>,
     exports: HashMap<(PathBuf, String), Exported>,
+    /// The removed uploads that are kept for their events.
+    pub(super) removed: BTreeMap<RemovedKey, RemovedUpload>,
+    /// The records of dead events, by name.
+    pub(super) dead: BTreeMap<String, Vec<u8>>,
     /// The number of bytes accepted in all, for [`Faults::full_after`].
     pub(super) accepted: u64,
     pub(super) counts: Counts,
@@ -85,6 +91,8 @@ pub(super) struct StoredUpload {
     /// The number of the only writer whose bytes are accepted; zero if there is none.
     pub(super) writer: u64,
     pub(super) written: Timestamp,
+    /// The events that are noted as delivered.
+    pub(super) delivered: BTreeSet<Delivery>,
 }
 
 struct Exported {
@@ -131,6 +139,8 @@ impl Machine {
             uploads: HashMap::new(),
             fences: HashMap::new(),
             exports: HashMap::new(),
+            removed: BTreeMap::new(),
+            dead: BTreeMap::new(),
             accepted: 0,
             counts: Counts::default(),
             writers: 0,
@@ -161,7 +171,11 @@ impl Machine {
                 content.truncate(stored.synced + survived);
             }
             stored.drop_unverified();
+            if !stored.delivered.is_empty() && self.random.below(2) == 0 {
+                stored.delivered.clear();
+            }
         }
+        self.crash_notes();
         self.boot += 1;
         self.counts.crashes += 1;
     }
@@ -214,6 +228,7 @@ impl Machine {
         let upload = Upload { offset: Durable::ZERO, ..upload.clone() };
         let stored = StoredUpload {
             written: upload.touched,
+            delivered: BTreeSet::new(),
             durable_record: None,
             record: Record { upload, discarded: None },
             content: Some(Vec::new()),
@@ -353,8 +368,12 @@ impl Machine {
 
     /// Returns the summaries of a group, sorted by id.
     pub(super) fn list(&self, group: UploadGroup) -> Vec<UploadSummary> {
-        let mut summaries =
-            self.uploads.values().map(|stored| stored.upload().into()).collect::<Vec<UploadSummary>>();
+        let summary = |stored: &StoredUpload| {
+            let mut upload = stored.upload();
+            remove_delivered(&mut upload.events, |delivery| stored.delivered.contains(&delivery));
+            UploadSummary::from(upload)
+        };
+        let mut summaries = self.uploads.values().map(summary).collect::<Vec<_>>();
         summaries.retain(|summary| summary.is_open == (group == UploadGroup::Open));
         summaries.sort_unstable_by_key(|summary| summary.id);
         summaries

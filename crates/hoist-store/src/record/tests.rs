@@ -1,11 +1,12 @@
 //! Tests of the record format: every record is read back, and anything else is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Completion, Composition, Excess, Family, IndexedParts, Interruption, Origin, PartNumberSet, Phase,
-    Semantics, TargetResponse, Upload,
+    Completion, Composition, EventKind, EventRequest, Excess, Family, GivenUp, IndexedParts, Interruption,
+    Origin, PartNumberSet, PendingEvent, Phase, Semantics, SinkKey, TargetResponse, Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
@@ -42,6 +43,7 @@ fn sample() -> Record {
             touched: Timestamp::from_millis(1_700_000_009_876),
             lifetime: Some(Duration::from_hours(168)),
             resumes: 0,
+            events: Vec::new(),
             length: Some(Length::new(4_294_967_296)),
             offset: Durable::ZERO,
             phase: Phase::Delivered(TargetResponse {
@@ -97,6 +99,123 @@ fn a_record_counts_resumptions_and_one_without_the_count_has_none() {
     assert!(text.contains("\n  \"resumes\": 2,\n"), "{text}");
     assert_eq!(from_bytes(text.as_bytes()).expect("decodes"), resumed);
     assert!(!body().contains("\"resumes\": ") && sample().upload.resumes == 0);
+}
+
+/// Events as a record has them; the second one has the request of the first.
+const EVENTS: &str = r#""events": [
+    {
+      "kind": "created",
+      "at_ms": 1700000000123,
+      "offset": 0,
+      "sinks": [
+        "00000000000000ff",
+        "0102030405060708"
+      ],
+      "request": {
+        "method": "POST",
+        "uri": "/uploads",
+        "remote": "192.0.2.7:4711",
+        "fields": [
+          "user-agent: curl/8"
+        ]
+      }
+    },
+    {
+      "kind": "finished",
+      "at_ms": 1700000009876,
+      "offset": 4294967296,
+      "length": 4294967296,
+      "sinks": [
+        "00000000000000ff"
+      ],
+      "request": "same",
+      "given_up": {
+        "at_ms": 1700000099999,
+        "attempts": 7,
+        "why": "answered 500"
+      },
+      "retried_ms": 1700000199999
+    }
+  ]"#;
+
+fn events() -> Vec<PendingEvent> {
+    let sink = |last| SinkKey::from_bits([0, 0, 0, 0, 0, 0, 0, last]);
+    let fields = HeaderMap::from_iter([(http::header::USER_AGENT, HeaderValue::from_static("curl/8"))]);
+    let (uri, remote) = ("/uploads".to_owned(), "192.0.2.7:4711".to_owned());
+    let created = PendingEvent {
+        kind: EventKind::Created,
+        at: Timestamp::from_millis(1_700_000_000_123),
+        offset: Offset::ZERO,
+        length: None,
+        sinks: vec![sink(255), SinkKey::from_bits([1, 2, 3, 4, 5, 6, 7, 8])],
+        request: Some(Arc::new(EventRequest { method: Method::POST, uri, remote, fields })),
+        given_up: None,
+        retried: None,
+    };
+    let given_up = GivenUp {
+        at: Timestamp::from_millis(1_700_000_099_999),
+        attempts: 7,
+        why: "answered 500".to_owned(),
+    };
+    let finished = PendingEvent {
+        kind: EventKind::Finished,
+        at: Timestamp::from_millis(1_700_000_009_876),
+        offset: Offset::new(4_294_967_296),
+        length: Some(Length::new(4_294_967_296)),
+        sinks: vec![sink(255)],
+        given_up: Some(given_up),
+        retried: Some(Timestamp::from_millis(1_700_000_199_999)),
+        ..created.clone()
+    };
+    vec![created, finished]
+}
+
+/// Returns the sample with a member behind its last.
+fn with_last_member(member: &str) -> Vec<u8> {
+    let body = body();
+    let text = body.strip_suffix(",\n").expect("a member is last");
+    sealed(&format!("{text},\n  {member},\n"))
+}
+
+#[test]
+fn events_keep_their_format_forever_and_a_record_without_them_has_none() {
+    let record = Record { upload: Upload { events: events(), ..sample().upload }, ..sample() };
+    let bytes = with_last_member(EVENTS);
+    assert_eq!(from_bytes(&bytes).expect("decodes"), record);
+    assert_eq!(String::from_utf8(to_bytes(&record).expect("encodes")), String::from_utf8(bytes));
+    assert!(!body().contains("events") && sample().upload.events.is_empty());
+    let extended = EVENTS.replace("\"offset\": 0", "\"colour\": [], \"offset\": 0");
+    assert_eq!(
+        from_bytes(&with_last_member(&extended)).expect("decodes"),
+        record,
+        "unknown members are ignored"
+    );
+}
+
+#[test]
+fn an_event_that_this_version_does_not_know_is_a_clear_error() {
+    let newer = with_last_member(&EVENTS.replace("\"finished\"", "\"moved\""));
+    let error = from_bytes(&newer).expect_err("it is unknown").to_string();
+    assert!(error.contains("\"moved\"") && error.contains("newer version"), "{error}");
+    assert!(!super::is_torn(&newer), "and is not the remains of a crash");
+    for (old, new) in [
+        ("\"kind\": \"created\"", "\"kind\": 7"),
+        ("\"at_ms\": 1700000000123,", ""),
+        ("\"00000000000000ff\"", "\"00000000000000FF\""),
+        ("\"00000000000000ff\"", "\"https://example.org\""),
+        ("\"method\": \"POST\"", "\"method\": \"P ST\""),
+        ("\"user-agent: curl/8\"", "\"user-agent\""),
+        ("\"request\": \"same\"", "\"request\": \"other\""),
+        ("\"offset\": 0", "\"offset\": -1"),
+    ] {
+        assert!(EVENTS.contains(old), "{old}");
+        let edited = with_last_member(&EVENTS.replacen(old, new, 1));
+        assert!(matches!(from_bytes(&edited), Err(Error::Damaged(_))), "{new}");
+    }
+    let first = EVENTS.find("\"request\": {").expect("is there");
+    let end = EVENTS.find("\n    },").expect("is there");
+    let orphan = format!("{}\"request\": \"same\"{}", &EVENTS[..first], &EVENTS[end..]);
+    assert!(from_bytes(&with_last_member(&orphan)).is_err(), "no event is before the first");
 }
 
 #[test]
@@ -253,6 +372,42 @@ fn composition() -> impl Strategy<Value = Composition> {
     ]
 }
 
+fn some_events() -> impl Strategy<Value = Vec<PendingEvent>> {
+    let kind = prop::sample::select(EventKind::ALL.to_vec());
+    let sinks = prop::collection::vec(any::<[u8; 8]>().prop_map(SinkKey::from_bits), 0..4);
+    let request = (any::<String>(), any::<String>(), header_map()).prop_map(|(uri, remote, fields)| {
+        Arc::new(EventRequest { method: Method::PATCH, uri, remote, fields })
+    });
+    let given_up = (any::<u64>(), any::<u32>(), any::<String>()).prop_map(|(at, attempts, why)| GivenUp {
+        at: Timestamp::from_millis(at),
+        attempts,
+        why,
+    });
+    let numbers = (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>());
+    let event = (kind, sinks, prop::option::of(request), prop::option::of(given_up), numbers).prop_map(
+        |(kind, sinks, request, given_up, (at, offset, length, retried))| PendingEvent {
+            kind,
+            at: Timestamp::from_millis(at),
+            offset: Offset::new(offset),
+            length: length.map(Length::new),
+            sinks,
+            request,
+            given_up,
+            retried: retried.map(Timestamp::from_millis),
+        },
+    );
+    prop::collection::vec((event, any::<bool>()), 0..4).prop_map(|events| {
+        let mut all: Vec<PendingEvent> = Vec::new();
+        for (mut event, repeats) in events {
+            if let Some(last) = all.last().filter(|_| repeats) {
+                event.request.clone_from(&last.request);
+            }
+            all.push(event);
+        }
+        all
+    })
+}
+
 fn upload() -> impl Strategy<Value = Upload> {
     use prop::sample::select;
     let semantics = (
@@ -268,10 +423,10 @@ fn upload() -> impl Strategy<Value = Upload> {
     let family = select(vec![Family::Conventional, Family::Token, Family::Ietf, Family::Tus1]);
     let origin = (select(vec![Method::POST, Method::PUT, Method::PATCH]), any::<String>(), header_map());
     let times = (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>());
-    let who = (any::<Option<String>>(), composition(), any::<u32>());
+    let who = (any::<Option<String>>(), composition(), any::<u32>(), some_events());
     (any::<[u8; 16]>(), family, semantics, who, origin, times, phase()).prop_map(
         |(bits, family, (completion, excess, interruption), who, origin, times, phase)| {
-            let (owner, composition, resumes) = who;
+            let (owner, composition, resumes, events) = who;
             Upload {
                 id: UploadId::from_bits(bits),
                 family,
@@ -283,6 +438,7 @@ fn upload() -> impl Strategy<Value = Upload> {
                 touched: Timestamp::from_millis(times.1),
                 lifetime: times.2.map(Duration::from_millis),
                 resumes,
+                events,
                 length: times.3.map(Length::new),
                 offset: Durable::ZERO,
                 phase,

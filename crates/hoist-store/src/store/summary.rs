@@ -1,7 +1,9 @@
 //! The properties of uploads that a listing reports.
 
 use hoist_proto::types::{Length, Offset, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Composition, Interruption, Upload};
+use hoist_proto::upload::{Composition, Interruption, SinkKey, Upload};
+
+use super::outbox::sinks_of;
 
 /// One of the two groups that a store lists separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct UploadSummary {
     pub expires: Option<Timestamp>,
     /// The time of the last change.
     pub touched: Timestamp,
+    /// The sinks of its events, once for each event that the sink has not received.
+    pub pending_sinks: Vec<SinkKey>,
 }
 
 impl From<Upload> for UploadSummary {
@@ -49,6 +53,7 @@ impl From<Upload> for UploadSummary {
             awaits_delivery: upload.awaits_delivery(),
             expires: upload.expires(),
             touched: upload.touched,
+            pending_sinks: sinks_of(&upload.events),
             length: upload.length,
             record_bytes: upload.record_bytes(),
             owner: upload.owner,

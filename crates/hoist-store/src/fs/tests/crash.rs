@@ -6,7 +6,7 @@
 //! flush (as `xfs_io` does, for any file system that supports it). Unsynced bytes are then lost, as in a power cut. The
 //! memory store simulates the same on every platform.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,9 +14,10 @@ use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
+use hoist_proto::upload::{Composition, EventKind, Phase, TargetResponse, Upload};
 use http::StatusCode;
 
+use super::operations::event;
 use super::{open, upload};
 use crate::store::{Error, Store};
 
@@ -182,9 +183,16 @@ fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
 async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
     let store = open(directory);
     store.list_all().await.expect("lists");
+    let removed = removed_with_events(&store).await;
     for (&number, promise) in promises {
         let id = upload(number, None).id;
         let found = store.load(id, Fence::new(1)).await.expect("loads");
+        // Events of a removal exist if it happened, and only then.
+        assert!(!promise.is_removed || removed.contains(&id), "{number}: its events are gone");
+        assert!(
+            found.is_none() || !removed.contains(&id),
+            "{number} is not removed, though its events say so"
+        );
         let Some(found) = found else {
             // Its removal may have been in progress.
             assert!(promise.is_removed || is_removable(number), "{number} is gone: {promise:?}");
@@ -205,6 +213,15 @@ async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
             assert!(appended.is_ok(), "the loaded offset is accepted");
         }
     }
+}
+
+async fn removed_with_events(store: &impl Store) -> HashSet<UploadId> {
+    let mut listing = store.outbox().expect("has one").list_removed().await.expect("lists");
+    let mut ids = HashSet::new();
+    while let Some(sources) = listing.next().await.expect("lists") {
+        ids.extend(sources.into_iter().map(|pending| pending.source.id()));
+    }
+    ids
 }
 
 /// Checks that the content is that of the upload, repeated in a joined one.
@@ -297,10 +314,11 @@ async fn exercise(store: &impl Store, number: u64) -> Result<(), Error> {
         store.join(composed(number).id, &parts_of(number), fence).await?;
         promise(number, "joined");
         let answer = TargetResponse::of(StatusCode::NO_CONTENT);
-        store.commit(&Upload { phase: Phase::Delivered(answer), ..upload }, fence).await?;
+        store.commit(&Upload { phase: Phase::Delivered(answer), ..upload.clone() }, fence).await?;
     }
     if is_removable(number) {
-        store.remove(upload.id, fence).await?;
+        let last = Upload { events: vec![event(EventKind::Terminated)], ..upload };
+        store.outbox().expect("has one").remove_with_events(&last, fence).await?;
         promise(number, "removed");
     }
     Ok(())

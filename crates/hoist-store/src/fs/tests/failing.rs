@@ -232,6 +232,7 @@ async fn fails(operation: Operation, call: Call) {
             drop(store);
             let store = site.open();
             site.check_done(&store, &context).await;
+            site.check_events(&store, &context).await;
         }
     }
 }
@@ -270,6 +271,23 @@ async fn failing_syncs_fail_a_delivery_until_they_succeed() {
     for operation in [Operation::Deliver, Operation::DeliverShared] {
         fails(operation, Call::SyncData).await;
     }
+}
+
+#[tokio::test]
+async fn failing_calls_of_a_removal_with_events_lose_none() {
+    for call in [Call::SyncData, Call::SyncDir, Call::Rename, Call::NewFile, Call::Write, Call::MakeDir] {
+        fails(Operation::RemoveWithEvents, call).await;
+    }
+}
+
+#[tokio::test]
+async fn failing_calls_lose_no_event_that_is_settled_or_revived() {
+    for operation in [Operation::SettleEvents, Operation::ReviveEvent] {
+        for call in [Call::SyncData, Call::SyncDir, Call::Rename, Call::NewFile, Call::Write] {
+            fails(operation, call).await;
+        }
+    }
+    fails(Operation::SettleEvents, Call::SetAttribute).await;
 }
 
 #[tokio::test]

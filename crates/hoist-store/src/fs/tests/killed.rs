@@ -25,6 +25,7 @@ async fn killed_at_every_call(operation: Operation) {
         }
         let store = site.open();
         site.check(&store, &context).await;
+        site.check_events(&store, &context).await;
         let again = site.attempt(&store).await;
         again.unwrap_or_else(|error| panic!("{context}, tried again: {error}"));
         site.check_done(&store, &context).await;
@@ -84,6 +85,17 @@ async fn a_delivery_killed_at_any_call_delivers_once() {
 #[tokio::test]
 async fn a_delivery_of_shared_content_killed_at_any_call_delivers_once() {
     killed_at_every_call(Operation::DeliverShared).await;
+}
+
+#[tokio::test]
+async fn a_removal_with_events_killed_at_any_call_keeps_the_events_of_what_happened() {
+    killed_at_every_call(Operation::RemoveWithEvents).await;
+}
+
+#[tokio::test]
+async fn events_settled_or_revived_by_a_killed_process_are_not_lost() {
+    killed_at_every_call(Operation::SettleEvents).await;
+    killed_at_every_call(Operation::ReviveEvent).await;
 }
 
 #[tokio::test]

@@ -6,14 +6,14 @@
 use std::fs;
 
 use bytes::Bytes;
-use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
+use hoist_proto::types::{Fence, Offset, Timestamp, UploadId};
+use hoist_proto::upload::{Composition, EventKind, PendingEvent, Phase, SinkKey, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::upload;
 use crate::fs::sys::faults::Faults;
 use crate::fs::{LocalStore, Options};
-use crate::store::{Error, Store};
+use crate::store::{Error, EventSource, Outbox, Store};
 
 /// Bytes of an upload that were acknowledged before an operation begins.
 pub(super) const BEFORE: u64 = 1000;
@@ -34,6 +34,10 @@ pub(super) enum Operation {
     Deliver,
     DeliverShared,
     Remove,
+    RemoveWithEvents,
+    /// Notes the delivery of an event to one sink, and gives up that to another.
+    SettleEvents,
+    ReviveEvent,
 }
 
 /// The directory and the name that a delivery gives the content.
@@ -52,6 +56,29 @@ pub(super) struct Site {
     acknowledged_offset: u64,
     is_complete: bool,
     is_removed: bool,
+    /// True if the delivery of an event may be noted.
+    is_noted: bool,
+}
+
+/// The sinks of every event here.
+const SINKS: [SinkKey; 3] =
+    [SinkKey::from_bits([1; 8]), SinkKey::from_bits([2; 8]), SinkKey::from_bits([3; 8])];
+
+pub(super) fn event(kind: EventKind) -> PendingEvent {
+    PendingEvent {
+        kind,
+        at: Timestamp::from_millis(1_700_000_000_123),
+        offset: Offset::ZERO,
+        length: None,
+        sinks: SINKS.to_vec(),
+        request: None,
+        given_up: None,
+        retried: None,
+    }
+}
+
+fn outbox(store: &LocalStore) -> &dyn Outbox {
+    store.outbox().expect("the local store has one")
 }
 
 impl Site {
@@ -68,6 +95,7 @@ impl Site {
             acknowledged_offset: 0,
             is_complete: false,
             is_removed: false,
+            is_noted: false,
         };
         let store = site.open();
         site.prepare(&store).await.expect("no fault yet");
@@ -100,6 +128,12 @@ impl Site {
                 fill(store, &self.subject(), Phase::Received).await?;
                 self.is_complete = true;
             }
+            Operation::ReviveEvent => {
+                let subject = self.subject();
+                fill(store, &subject, Phase::Open).await?;
+                let source = EventSource::Stored(subject.id);
+                outbox(store).bury(source, &subject, &subject.events[0], SINKS[1]).await?;
+            }
             _ => fill(store, &self.subject(), Phase::Open).await?,
         }
         self.acknowledged_offset = BEFORE;
@@ -112,7 +146,13 @@ impl Site {
             Operation::DeliverShared => Composition::Part,
             _ => Composition::Direct,
         };
-        Upload { composition, ..upload(1, None) }
+        let events = match self.operation {
+            Operation::RemoveWithEvents | Operation::SettleEvents | Operation::ReviveEvent => {
+                vec![event(EventKind::Created)]
+            }
+            _ => Vec::new(),
+        };
+        Upload { composition, events, ..upload(1, None) }
     }
 
     fn parts(&self) -> Vec<UploadId> {
@@ -171,6 +211,27 @@ impl Site {
                 } else {
                     store.commit(&answered, fence).await?;
                     store.discard(subject.id, fence).await?;
+                }
+            }
+            Operation::RemoveWithEvents => {
+                self.is_removed = true;
+                let mut last = subject.clone();
+                last.events.push(event(EventKind::Terminated));
+                match outbox(store).remove_with_events(&last, fence).await {
+                    Err(Error::Missing) => {}
+                    removed => drop(removed?),
+                }
+            }
+            Operation::SettleEvents => {
+                let (source, event) = (EventSource::Stored(subject.id), &subject.events[0]);
+                self.is_noted = true;
+                outbox(store).mark_delivered(source, &subject, &[(event.kind, SINKS[0])]).await?;
+                outbox(store).bury(source, &subject, event, SINKS[1]).await?;
+                outbox(store).mark_delivered(source, &subject, &[(event.kind, SINKS[2])]).await?;
+            }
+            Operation::ReviveEvent => {
+                for dead in outbox(store).dead(None, 9).await? {
+                    outbox(store).revive(&dead.name, subject.created).await?;
                 }
             }
             Operation::Remove => {
@@ -257,6 +318,36 @@ impl Site {
         let names = names.map(|entry| entry.expect("can be listed").file_name()).collect::<Vec<_>>();
         let visible = names.iter().filter(|name| !name.to_string_lossy().starts_with('.'));
         assert!(visible.count() <= 1, "{context}: {names:?}");
+    }
+
+    /// Checks, after a restart, that no event is lost, and that none tells of a removal that did not happen.
+    pub(super) async fn check_events(&mut self, store: &LocalStore, context: &str) {
+        let is_stored = store.load(self.subject().id, self.claim()).await.expect("can be loaded").is_some();
+        let mut removed = Vec::new();
+        let mut listing = outbox(store).list_removed().await.expect("can be listed");
+        while let Some(sources) = listing.next().await.expect("can be read") {
+            removed.extend(sources.into_iter().flat_map(|pending| pending.sinks));
+        }
+        let dead = outbox(store).dead(None, 9).await.expect("can be listed");
+        let stored =
+            outbox(store).pending(EventSource::Stored(self.subject().id)).await.expect("can be read");
+        let stored = stored.map(|upload| upload.events[0].sinks.clone()).unwrap_or_default();
+        match self.operation {
+            Operation::RemoveWithEvents if is_stored => assert_eq!(removed, [], "{context}: is not removed"),
+            // Of both events.
+            Operation::RemoveWithEvents => {
+                assert_eq!(removed, SINKS.repeat(2), "{context}: an event is lost");
+            }
+            Operation::SettleEvents => {
+                assert!(!dead.is_empty() || stored.contains(&SINKS[1]), "{context}: an event is lost");
+                assert!(self.is_noted || stored.len() == SINKS.len(), "{context}: an event is lost");
+            }
+            Operation::ReviveEvent => {
+                assert!(dead.len() + removed.len() > 0, "{context}: an event is lost");
+                assert!(removed.len() < 3, "{context}: it is revived once, or twice after a crash");
+            }
+            _ => assert!(removed.is_empty() && dead.is_empty(), "{context}"),
+        }
     }
 
     /// Checks the state that must hold once the operation is done.
