@@ -24,6 +24,7 @@ mod claims;
 mod content;
 mod dropped;
 mod events;
+mod pages;
 mod parts;
 mod peek;
 mod records;
@@ -52,6 +53,7 @@ pub trait Site: Send + Sync {
 pub async fn run<S: Site>(fresh: impl Fn() -> S) {
     content::run(&fresh).await;
     records::run(&fresh).await;
+    pages::run(&fresh).await;
     claims::run(&fresh).await;
     dropped::run(&fresh).await;
     unverified::run(&fresh).await;

@@ -22,6 +22,8 @@ mod local_store;
 mod marks;
 mod options;
 mod outbox;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod page;
 mod pipe;
 mod read;
 mod record_cache;

@@ -70,10 +70,12 @@ use hoist_proto::upload::{Phase, Upload};
 
 pub use self::error::Error;
 pub use self::outbox::{DeadEvent, Delivery, EventSource, Outbox, PendingSource, SourceListing};
+pub use self::page::{BadPosition, Page, Position};
 pub use self::summary::{UploadGroup, UploadSummary};
 
 mod error;
 pub(crate) mod outbox;
+mod page;
 mod summary;
 
 /// A boxed future, which lets the store be chosen at run time. Costs one allocation per call, none per byte.
@@ -305,6 +307,42 @@ pub trait Store: Send + Sync + 'static {
     /// meanwhile may or may not be. A caller that lists [`Open`](UploadGroup::Open) and then
     /// [`Complete`](UploadGroup::Complete) sees every upload, and possibly twice if it was completed in between.
     fn list(&self, group: UploadGroup) -> StoreFuture<'_, Box<dyn Listing>>;
+
+    /// Reads at most `reads_max` uploads of a group, at least one, from a position on that an earlier page of the group
+    /// ended with, or from the start. Takes no fence.
+    ///
+    /// An upload that cannot be read is logged and omitted, so a page may be empty and have a next one.
+    ///
+    /// An upload that is in the group from the first page to the last is on exactly one of them, whatever happens to other
+    /// uploads in between. The default reads the whole group for each page; a store that is larger should not.
+    ///
+    /// # Errors
+    /// Returns [`Error::BadPosition`] if the position cannot be one of this store.
+    fn page<'a>(
+        &'a self,
+        group: UploadGroup,
+        from: Option<&'a Position>,
+        reads_max: usize,
+    ) -> StoreFuture<'a, Page> {
+        Box::pin(async move {
+            let after = match from.map(|from| from.as_str().parse::<UploadId>()) {
+                None => None,
+                Some(Ok(after)) => Some(after),
+                Some(Err(_)) => return Err(Error::BadPosition),
+            };
+            let mut uploads = Vec::new();
+            let mut listing = self.list(group).await?;
+            while let Some(summaries) = listing.next().await? {
+                uploads.extend(summaries.into_iter().filter(|summary| Some(summary.id) > after));
+            }
+            uploads.sort_unstable_by_key(|summary| summary.id);
+            let is_last = uploads.len() <= reads_max.max(1);
+            uploads.truncate(reads_max.max(1));
+            let next =
+                uploads.last().filter(|_| !is_last).and_then(|last| Position::new(last.id.to_string()));
+            Ok(Page { uploads, next })
+        })
+    }
 
     /// Returns all uploads, sorted by id. For tests and for stores that are known to be small.
     fn list_all(&self) -> StoreFuture<'_, Vec<UploadSummary>> {

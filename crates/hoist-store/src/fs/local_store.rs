@@ -414,6 +414,18 @@ impl Store for LocalStore {
         }))
     }
 
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn page<'a>(
+        &'a self,
+        group: UploadGroup,
+        from: Option<&'a crate::store::Position>,
+        reads_max: usize,
+    ) -> StoreFuture<'a, crate::store::Page> {
+        let (data_dir, from) = (Arc::clone(&self.data_dir), from.cloned());
+        let read = move || super::page::read_page(&data_dir, group, from.as_ref(), reads_max);
+        Box::pin(self.io_pool.call(read))
+    }
+
     fn last_used(&self) -> StoreFuture<'_, Option<LastUsed>> {
         let data_dir = Arc::clone(&self.data_dir);
         Box::pin(self.io_pool.call(move || last_used::read(&data_dir)))

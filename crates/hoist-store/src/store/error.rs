@@ -22,6 +22,9 @@ pub enum Error {
     /// operator to inspect.
     #[error("the stored upload is damaged: {0}")]
     Damaged(String),
+    /// A position of a listing is not one of this store.
+    #[error("{}", super::BadPosition)]
+    BadPosition,
     /// Another process uses the store.
     #[error("{0}")]
     Busy(String),
@@ -41,7 +44,12 @@ impl Error {
         match self {
             Self::Full => Some(Duration::from_mins(1)),
             Self::Io { .. } => Some(Duration::from_secs(5)),
-            Self::Missing | Self::Exists | Self::Fenced | Self::Damaged(_) | Self::Busy(_) => None,
+            Self::Missing
+            | Self::Exists
+            | Self::Fenced
+            | Self::Damaged(_)
+            | Self::BadPosition
+            | Self::Busy(_) => None,
         }
     }
 }
