@@ -185,4 +185,6 @@ pub enum InterruptCause {
     Malformed,
     /// The server is shutting down.
     ShuttingDown,
+    /// The operator of the server ended the transfer. The client may continue at once.
+    ByOperator,
 }

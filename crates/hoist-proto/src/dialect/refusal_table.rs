@@ -75,7 +75,9 @@ impl Refusal {
     /// Returns the value of `Retry-After`, if the same request may succeed later.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.reason {
-            Reason::Busy | Reason::Interrupted(InterruptCause::ShuttingDown) => Some(Duration::from_secs(1)),
+            Reason::Busy | Reason::Interrupted(InterruptCause::ShuttingDown | InterruptCause::ByOperator) => {
+                Some(Duration::from_secs(1))
+            }
             Reason::Unavailable(after) => Some(after),
             Reason::StorageFull | Reason::TooManyUploads { .. } | Reason::QuotaExceeded { .. } => {
                 Some(Duration::from_mins(1))
@@ -133,7 +135,9 @@ impl Reason {
                 (StatusCode::SERVICE_UNAVAILABLE, Blank)
             }
             (Self::Interrupted(InterruptCause::TooSlow), _) => (StatusCode::REQUEST_TIMEOUT, Blank),
-            (Self::Interrupted(InterruptCause::ShuttingDown), _) => (StatusCode::SERVICE_UNAVAILABLE, Blank),
+            (Self::Interrupted(InterruptCause::ShuttingDown | InterruptCause::ByOperator), _) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Blank)
+            }
             (Self::Busy, Some(Dialect::Tus1(_))) => (StatusCode::LOCKED, Blank),
             (Self::Busy, _) => (StatusCode::SERVICE_UNAVAILABLE, Blank),
             (Self::Unavailable(_), _) => (StatusCode::SERVICE_UNAVAILABLE, Blank),

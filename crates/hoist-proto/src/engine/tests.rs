@@ -390,6 +390,7 @@ fn endings_have_the_expected_verdict_for_every_completion_rule() {
         InterruptCause::TooSlow,
         InterruptCause::Malformed,
         InterruptCause::ShuttingDown,
+        InterruptCause::ByOperator,
     ] {
         assert_eq!(settled(TOKEN, Some(200), Here, 150, End::Interrupted(cause)), "Interrupted");
     }

@@ -53,6 +53,7 @@ impl InterruptCause {
             Self::TooSlow => "too-slow",
             Self::Malformed => "malformed",
             Self::ShuttingDown => "shutting-down",
+            Self::ByOperator => "operator",
         }
     }
 }
@@ -163,6 +164,9 @@ impl Refusal {
                 InterruptCause::Malformed => "the framing of the content is malformed".into(),
                 InterruptCause::ShuttingDown => {
                     "the server is shutting down; ask for the offset and continue when it is back".into()
+                }
+                InterruptCause::ByOperator => {
+                    "the operator of the server ended the transfer; ask for the offset and continue".into()
                 }
             },
             Reason::Busy => "another request on this upload has not finished yet".into(),

@@ -324,6 +324,7 @@ fn refusals_have_the_statuses_that_tus_clients_know() {
         (Reason::Unavailable(Duration::from_secs(1)).into(), 503, None),
         (interrupted(InterruptCause::TooSlow), 503, Some("5")),
         (interrupted(InterruptCause::ShuttingDown), 503, Some("5")),
+        (interrupted(InterruptCause::ByOperator), 503, Some("5")),
         (Reason::StorageFull.with_state(at), 507, Some("5")),
         (Reason::StorageFull.into(), 507, None),
         (Reason::Unauthorized { challenge: "Bearer" }.into(), 401, None),

@@ -189,6 +189,7 @@ fn refusals_are_encoded_as_their_version_requires() {
         (cut(InterruptCause::TooSlow), format!("408|upload-offset: 7|{told}")),
         (cut(InterruptCause::Superseded), format!("409|upload-offset: 7|{told}")),
         (cut(InterruptCause::ShuttingDown), format!("503|retry-after: 1|upload-offset: 7|{told}")),
+        (cut(InterruptCause::ByOperator), format!("503|retry-after: 1|upload-offset: 7|{told}")),
         (Reason::Busy.into(), "503|retry-after: 1|{no}|cache-control: no-store|{number}|".into()),
         (Reason::Internal.into(), "500|{no}|cache-control: no-store|{number}|".into()),
         (
