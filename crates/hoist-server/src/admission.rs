@@ -1,4 +1,5 @@
-//! Quotas: bounds on the number and the bytes of the uploads of one peer, and of all peers together.
+//! Quotas: bounds on the number and the bytes of the uploads of one peer, and of all peers together. The admission mode is in
+//! `admission/mode.rs`.
 //!
 //! Owns a ledger of the stored uploads. It is filled from the store after the start and updated by every request. A
 //! request reserves before it writes, so that concurrent requests cannot exceed a quota together. A dropped
@@ -16,7 +17,13 @@ use hoist_proto::upload::Upload;
 use hoist_store::store::UploadSummary;
 use tokio::sync::watch;
 
+pub use mode::{AdmissionMode, NotAnAdmissionMode};
+
+pub(crate) use mode::{Brings, ModeInForce};
+
 use crate::locked;
+
+mod mode;
 
 /// Content of unknown length is reserved in steps of this size, as long as a quota leaves so much.
 const STEP_BYTES: u64 = 1 << 20;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hoist_proto::policy::Policy;
 use hoist_store::store::Store;
 use http::HeaderName;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +53,7 @@ impl Hoist {
             ids: upload_id::IdDerivation { key: [0; 32], endpoint: endpoint.clone() },
             endpoint,
             ledger: Ledger::new(Quotas::default()),
+            mode: Arc::default(),
             claims: claim::Claims::default(),
             digests: Arc::default(),
             pending_parts: Arc::default(),
@@ -62,6 +64,7 @@ impl Hoist {
             observers: Observers::new(vec![Arc::new(Log::default())]),
             policy,
             health: Arc::default(),
+            sweep_asked_for: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         })

@@ -5,17 +5,19 @@
 //! it still waited is stopped when it begins to transfer. A claim is released when it is dropped, however its request ended;
 //! there are no lock files.
 
-use std::collections::{HashMap, hash_map};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BinaryHeap, HashMap, hash_map};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hoist_proto::engine::UploadRequest;
+use hoist_proto::refusal::InterruptCause;
 use hoist_proto::types::{Durable, Fence, Principal, UploadId};
 use hoist_proto::upload::{Family, State, Upload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::gauge::Gauge;
 use crate::locked;
 
 /// The time a request waits for the previous holder of its upload. Only a slow disk or target takes this long.
@@ -32,10 +34,11 @@ struct Registry {
     waiters: AtomicU64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     pub(crate) owner: Option<Principal>,
     pub(crate) family: Family,
+    pub(crate) gauge: Arc<Gauge>,
     /// The upload's state when the transfer began, with the largest offset reported to its peer since.
     pub(crate) state: State,
 }
@@ -67,9 +70,17 @@ struct Entry {
     contenders: usize,
     /// The waiting requests that end the transfer of the holder.
     superseding: Vec<Superseding>,
-    stop: CancellationToken,
+    stop: Stop,
     /// The transfer of the present holder, if it receives content.
     transfer: watch::Sender<Option<Transfer>>,
+}
+
+/// The order to a holder to end its transfer.
+#[derive(Clone, Default)]
+struct Stop {
+    ordered: CancellationToken,
+    /// True if the order is the operator's. Otherwise a newer request supersedes the holder.
+    by_operator: Arc<AtomicBool>,
 }
 
 /// A waiting request that ends the transfer of the holder, if it may see it.
@@ -83,7 +94,7 @@ struct Superseding {
 pub(crate) struct Claim {
     contender: Contender,
     fence: Fence,
-    stop: CancellationToken,
+    stop: Stop,
     // After `contender`: an unused entry is removed before the permit could admit another request to it.
     _permit: OwnedSemaphorePermit,
 }
@@ -174,6 +185,61 @@ impl Claims {
         if entries.contains_key(&id) { None } else { read() }
     }
 
+    /// Returns whether no request holds or waits for the claim of an upload.
+    pub(crate) fn is_free(&self, id: UploadId) -> bool {
+        !locked(&self.0.entries).contains_key(&id)
+    }
+
+    /// Returns the transfer that is running on an upload.
+    pub(crate) fn transfer(&self, id: UploadId) -> Option<Transfer> {
+        let entries = locked(&self.0.entries);
+        entries.get(&id).and_then(|entry| entry.transfer.borrow().clone())
+    }
+
+    /// Returns at most `most` running transfers with an id after `after`: those with the lowest ids, in order.
+    pub(crate) fn transfers(&self, after: Option<UploadId>, most: usize) -> Vec<(UploadId, Transfer)> {
+        let entries = locked(&self.0.entries);
+        let mut lowest = BinaryHeap::new();
+        for (id, entry) in &*entries {
+            let is_next = Some(*id) > after && (lowest.len() < most || lowest.peek() > Some(id));
+            if is_next && entry.transfer.borrow().is_some() {
+                lowest.push(*id);
+                if lowest.len() > most {
+                    lowest.pop();
+                }
+            }
+        }
+        let transfer = |id: UploadId| Some((id, entries.get(&id)?.transfer.borrow().clone()?));
+        lowest.into_sorted_vec().into_iter().filter_map(transfer).collect()
+    }
+
+    /// Returns the number of running transfers.
+    pub(crate) fn transfers_running(&self) -> usize {
+        let entries = locked(&self.0.entries);
+        entries.values().filter(|entry| entry.transfer.borrow().is_some()).count()
+    }
+
+    /// Orders the end of the transfer that is running on an upload, and waits until its content is stored and its claim
+    /// released, or for the longest time that a request would wait. Returns false if no transfer is running.
+    pub(crate) async fn end_transfer(&self, id: UploadId) -> bool {
+        let (ended, mut transfer) = {
+            let entries = locked(&self.0.entries);
+            let Some(entry) = entries.get(&id) else { return false };
+            let Some(running) = entry.transfer.borrow().clone() else { return false };
+            if !entry.stop.ordered.is_cancelled() {
+                entry.stop.by_operator.store(true, Ordering::Release);
+                entry.stop.ordered.cancel();
+            }
+            (running.gauge, entry.transfer.subscribe())
+        };
+        let is_another = |transfer: &Option<Transfer>| {
+            transfer.as_ref().is_none_or(|transfer| !Arc::ptr_eq(&transfer.gauge, &ended))
+        };
+        // An error means that the entry is gone, and the transfer with it.
+        let _ = tokio::time::timeout(CLAIM_TIMEOUT, transfer.wait_for(is_another)).await;
+        true
+    }
+
     /// Claims an upload that no other request holds or waits for.
     fn take_free(&self, id: UploadId) -> Option<Claim> {
         let mut entries = locked(&self.0.entries);
@@ -198,7 +264,7 @@ impl Claims {
     }
 
     fn grant(&self, mut contender: Contender, permit: OwnedSemaphorePermit) -> Claim {
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let number = contender.number.take();
         contender.entry(|entry| {
             entry.forget(number);
@@ -208,7 +274,7 @@ impl Claims {
         self.claim(contender, stop, permit)
     }
 
-    fn claim(&self, contender: Contender, stop: CancellationToken, permit: OwnedSemaphorePermit) -> Claim {
+    fn claim(&self, contender: Contender, stop: Stop, permit: OwnedSemaphorePermit) -> Claim {
         let fence = Fence::new(self.0.fences.fetch_add(1, Ordering::Relaxed) + 1);
         Claim { contender, fence, stop, _permit: permit }
     }
@@ -220,7 +286,7 @@ impl Default for Entry {
             gate: Arc::new(Semaphore::new(1)),
             contenders: 0,
             superseding: Vec::new(),
-            stop: CancellationToken::new(),
+            stop: Stop::default(),
             transfer: watch::Sender::new(None),
         }
     }
@@ -235,7 +301,7 @@ impl Entry {
                 Requester { principal: principal.as_ref(), family: *family }.may_see(transfer)
             })
         {
-            self.stop.cancel();
+            self.stop.ordered.cancel();
         }
     }
 
@@ -255,15 +321,22 @@ impl Claim {
         self.fence
     }
 
-    /// Completes when a newer request supersedes this one, which [transfers](Self::begin_transfer) content.
-    pub(crate) async fn stopped(&self) {
-        self.stop.cancelled().await;
+    /// Completes when a newer request or the operator ends this one, which [transfers](Self::begin_transfer) content.
+    /// Returns the cause.
+    pub(crate) async fn stopped(&self) -> InterruptCause {
+        self.stop.ordered.cancelled().await;
+        if self.stop.by_operator.load(Ordering::Acquire) {
+            InterruptCause::ByOperator
+        } else {
+            InterruptCause::Superseded
+        }
     }
 
     /// Marks the start of a transfer. From here on a creation of the same upload is refused at once, and a newer request that
     /// may see the transfer ends it.
-    pub(crate) fn begin_transfer(&self, upload: &Upload) {
-        let transfer = Transfer { owner: upload.owner.clone(), family: upload.family, state: upload.into() };
+    pub(crate) fn begin_transfer(&self, upload: &Upload, gauge: Arc<Gauge>) {
+        let transfer =
+            Transfer { owner: upload.owner.clone(), family: upload.family, gauge, state: upload.into() };
         self.contender.entry(|entry| {
             entry.transfer.send_replace(Some(transfer));
             entry.supersede();
@@ -334,7 +407,7 @@ mod tests {
     async fn a_newer_request_stops_the_holder_and_follows_it() {
         let claims = Claims::default();
         let first = claims.take(ID, ANYONE).await.expect("free");
-        first.begin_transfer(&upload(None));
+        first.begin_transfer(&upload(None), Arc::default());
         let mut second = Box::pin(claims.take(ID, ANYONE));
         assert!(is_pending(&mut second).await);
         first.stopped().await;
@@ -355,12 +428,12 @@ mod tests {
         assert!(is_pending(&mut second).await && is_pending(&mut third).await);
         drop(first);
         let second = second.await.expect("its turn");
-        second.begin_transfer(&upload(None));
+        second.begin_transfer(&upload(None), Arc::default());
         second.stopped().await;
         assert!(is_pending(&mut third).await);
         drop(second);
         let third = third.await.expect("its turn");
-        assert!(!third.stop.is_cancelled());
+        assert!(!third.stop.ordered.is_cancelled());
     }
 
     #[tokio::test]
@@ -384,13 +457,13 @@ mod tests {
         let asking = claims.take(ID, ANYONE).await.expect("free");
         let mut creation = Box::pin(claims.take_idle(ID));
         assert!(is_pending(&mut creation).await);
-        assert!(!asking.stop.is_cancelled());
+        assert!(!asking.stop.ordered.is_cancelled());
         drop(asking);
         let creating = creation.await.expect("its turn");
-        creating.begin_transfer(&upload(None));
+        creating.begin_transfer(&upload(None), Arc::default());
         let refused = claims.take_idle(ID).await.map(|_| ());
         assert!(matches!(refused, Err(Occupied::Transferring(_))));
-        assert!(!creating.stop.is_cancelled());
+        assert!(!creating.stop.ordered.is_cancelled());
         assert!(claims.take_unwanted(ID).is_none());
     }
 
@@ -398,24 +471,24 @@ mod tests {
     async fn a_request_of_another_principal_ends_no_transfer() {
         let (claims, anna) = (Claims::default(), Principal::new("anna"));
         let transfer = claims.take(ID, Requester { principal: Some(&anna), ..ANYONE }).await.expect("free");
-        transfer.begin_transfer(&upload(Some(anna.clone())));
+        transfer.begin_transfer(&upload(Some(anna.clone())), Arc::default());
         let ben = Principal::new("ben");
         let of_anna = |family| Requester { principal: Some(&anna), family };
         for other in [ANYONE, Requester { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
             assert!(matches!(claims.take(ID, other).await, Err(Denied::NotOwner)));
         }
-        assert!(!transfer.stop.is_cancelled());
+        assert!(!transfer.stop.ordered.is_cancelled());
         drop(transfer);
         // Nor a transfer that begins while the other principal waits.
         let holder = claims.take(ID, Requester { principal: Some(&anna), ..ANYONE }).await.expect("free");
         let mut early = Box::pin(claims.take(ID, Requester { principal: Some(&ben), ..ANYONE }));
         assert!(is_pending(&mut early).await);
-        holder.begin_transfer(&upload(Some(anna.clone())));
+        holder.begin_transfer(&upload(Some(anna.clone())), Arc::default());
         assert!(matches!(early.await, Err(Denied::NotOwner)));
-        assert!(!holder.stop.is_cancelled());
+        assert!(!holder.stop.ordered.is_cancelled());
         let transfer = holder;
         let mut newer = Box::pin(claims.take(ID, of_anna(None)));
-        assert!(is_pending(&mut newer).await && transfer.stop.is_cancelled());
+        assert!(is_pending(&mut newer).await && transfer.stop.ordered.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
@@ -430,6 +503,52 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_operator_ends_a_transfer_and_waits_for_its_end() {
+        let claims = Claims::default();
+        assert!(!claims.end_transfer(ID).await, "nothing runs");
+        let first = claims.take(ID, ANYONE).await.expect("free");
+        assert!(!claims.end_transfer(ID).await, "a claim alone is no transfer");
+        first.begin_transfer(&upload(None), Arc::default());
+        let mut ending = Box::pin(claims.end_transfer(ID));
+        assert!(is_pending(&mut ending).await);
+        assert_eq!(first.stopped().await, InterruptCause::ByOperator);
+        let mut second = Box::pin(claims.take(ID, ANYONE));
+        assert!(is_pending(&mut second).await);
+        drop(first);
+        let second = second.await.expect("its turn");
+        // The resumption does not hide the end of the transfer before.
+        second.begin_transfer(&upload(None), Arc::default());
+        assert!(ending.await);
+        assert!(!second.stop.ordered.is_cancelled());
+        drop(second);
+        assert!(locked(&claims.0.entries).is_empty());
+    }
+
+    #[tokio::test]
+    async fn running_transfers_are_listed_by_id() {
+        let claims = Claims::default();
+        let id = |number| UploadId::from_bits([number; 16]);
+        let mut held = Vec::new();
+        for number in [5, 1, 4, 2, 3] {
+            let claim = claims.take(id(number), ANYONE).await.expect("free");
+            if number != 4 {
+                claim.begin_transfer(&upload(None), Arc::default());
+            }
+            held.push(claim);
+        }
+        let listed = |after: Option<u8>, most| {
+            let transfers = claims.transfers(after.map(id), most);
+            transfers.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(None, 10), [id(1), id(2), id(3), id(5)]);
+        assert_eq!(listed(None, 2), [id(1), id(2)]);
+        assert_eq!(listed(Some(2), 1), [id(3)]);
+        assert_eq!(listed(Some(5), 10), []);
+        assert_eq!(listed(None, 0), []);
+        assert_eq!((claims.transfers_running(), claims.transfer(id(4)).is_some()), (4, false));
+    }
+
+    #[tokio::test]
     async fn a_dropped_wait_leaves_no_entry() {
         let claims = Claims::default();
         let first = claims.take(ID, ANYONE).await.expect("free");
@@ -439,7 +558,7 @@ mod tests {
         drop(first);
         assert!(locked(&claims.0.entries).is_empty());
         let third = claims.take(ID, ANYONE).await.expect("free");
-        assert!(!third.stop.is_cancelled(), "a dropped request supersedes no other");
+        assert!(!third.stop.ordered.is_cancelled(), "a dropped request supersedes no other");
     }
 
     /// Returns whether a future is pending after one poll.

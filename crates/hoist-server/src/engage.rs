@@ -12,6 +12,7 @@ use hoist_proto::upload::{Composition, Family, Upload};
 use http::Method;
 use http::request::Parts;
 
+use crate::admission::Brings;
 use crate::claim::{Claim, Denied, Occupied, Requester};
 use crate::intake::{self, Content};
 use crate::parts::{ClaimedParent, IndexedPart};
@@ -211,7 +212,10 @@ impl Shared {
         let limits = &self.policy.limits;
         let ends_transfer = match &request.operation {
             Operation::Create(_) | Operation::Reject(_) => false,
-            Operation::Append(append) => engine::exceeds_limits(append, limits, None).is_none(),
+            Operation::Append(append) => {
+                self.mode.refuses(Brings::Content).is_none()
+                    && engine::exceeds_limits(append, limits, None).is_none()
+            }
             Operation::Retrieve | Operation::Cancel => true,
         };
         if ends_transfer {
@@ -223,7 +227,11 @@ impl Shared {
                 let state = transfer.state;
                 let refusal = match &request.operation {
                     Operation::Reject(refusal) => Some(Refusal { state: Some(state), ..refusal.clone() }),
-                    Operation::Append(append) => engine::exceeds_limits(append, limits, Some(state)),
+                    Operation::Append(append) => {
+                        let refused = self.mode.refuses(Brings::Content);
+                        let refused = refused.map(|reason| reason.with_state(state));
+                        refused.or_else(|| engine::exceeds_limits(append, limits, Some(state)))
+                    }
                     Operation::Create(_) | Operation::Retrieve | Operation::Cancel => None,
                 };
                 refusal.unwrap_or(Reason::UploadExists.with_state(state))

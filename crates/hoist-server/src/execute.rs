@@ -3,6 +3,7 @@
 //! Owns the order of the quotas, the hook, the store and the announcement before the content of a request, which
 //! [`intake`](crate::intake) receives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hoist_proto::engine::{Decision, Plan};
@@ -12,10 +13,12 @@ use hoist_proto::types::{Offset, UploadId};
 use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::Writer;
 
+use crate::admission::Brings;
 use crate::claim::Claim;
 use crate::engage::Claimed;
+use crate::gauge::Gauge;
 use crate::intake::{Content, Intake};
-use crate::parts::RegisteredPart;
+use crate::parts::{ClaimedParent, RegisteredPart};
 use crate::pause::Pause;
 use crate::shared::Shared;
 use crate::transition::Removal;
@@ -53,6 +56,19 @@ impl Claimed {
         }
     }
 
+    /// Returns the content of the request, for the admission mode. `None` if it stores none.
+    fn brings(&self) -> Option<Brings> {
+        match &self.decision {
+            Decision::Create(upload, _) => {
+                let is_part = self.parent.as_ref().is_some_and(ClaimedParent::exists);
+                let joins = upload.composition.is_composed();
+                Some(if is_part || joins { Brings::Part } else { Brings::Upload })
+            }
+            Decision::Receive(..) => Some(Brings::Content),
+            Decision::Answer(_) | Decision::Refuse(_) | Decision::Cancel | Decision::Invalidate(_) => None,
+        }
+    }
+
     /// Does what was decided, up to the content.
     ///
     /// # Cancellation
@@ -63,6 +79,9 @@ impl Claimed {
         transport: Box<TransportHandles>,
         body: B,
     ) -> Result<Begun<B>, Refusal> {
+        if let Some(reason) = self.brings().and_then(|brings| shared.mode.refuses(brings)) {
+            return Err(reason.into());
+        }
         let part_of = match self.parent.take() {
             // Releases the claim of the parent in any case, because `conclude` may want it.
             Some(parent) => PartOf::Indexed(
@@ -204,7 +223,7 @@ fn intake(
     reservation: admission::Reservation,
     transport: Box<TransportHandles>,
 ) -> Intake {
-    let TransportHandles { dialect, interim, announcement, abort, fields, spliced, .. } = *transport;
+    let TransportHandles { dialect, interim, announcement, abort, fields, client, spliced } = *transport;
     // Not earlier: from here on there is an upload to resume.
     //= IETF-INT-10, IETF-INT-12, IETF-INT-15
     if let (Some(interim), Some(announcement)) = (&interim, announcement) {
@@ -222,5 +241,6 @@ fn intake(
     let progress = interim.map(|interim| progress::Progress::new(dialect, interim, upload.offset));
     let spliced = spliced.filter(|_| !content.check.is_hashed());
     let pause = Pause::default();
-    Intake { reservation, claim, upload, plan, writer, abort, progress, pause, content, spliced }
+    let gauge = Arc::new(Gauge::new(client));
+    Intake { reservation, claim, upload, plan, writer, abort, progress, pause, content, gauge, spliced }
 }

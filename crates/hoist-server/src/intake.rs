@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::claim::Claim;
 use crate::finish::Received;
+use crate::gauge::Gauge;
 use crate::meter::Spliced;
 use crate::observe::{Event, UploadEvent};
 use crate::pause::Pause;
@@ -53,6 +55,8 @@ pub(crate) struct Intake {
     pub(crate) progress: Option<Progress>,
     pub(crate) pause: Pause,
     pub(crate) content: unverified::UnverifiedContent,
+    /// Shows the transfer to the operator.
+    pub(crate) gauge: Arc<Gauge>,
     /// The way past the process, for content that is not looked at.
     pub(crate) spliced: Option<Spliced>,
 }
@@ -87,7 +91,7 @@ impl Intake {
         shared: &Shared,
         body: B,
     ) -> Result<Reply, Refusal> {
-        self.claim.begin_transfer(&self.upload);
+        self.claim.begin_transfer(&self.upload, Arc::clone(&self.gauge));
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a superseded peer must not wait for a disk to learn of it.
@@ -257,6 +261,7 @@ impl Intake {
 
     fn report_progress(&mut self, bytes: u64) {
         self.pause.accepted(bytes);
+        self.gauge.accepted(bytes);
         if let Some(progress) = &mut self.progress {
             progress.accepted(bytes, &mut *self.writer, &self.claim);
         }
@@ -286,7 +291,7 @@ impl Intake {
             let arrived = poll_fn(|cx| poll_arrived(cx, body, writer, spliced, room));
             let interrupted = tokio::select! {
                 biased;
-                () = self.claim.stopped() => InterruptCause::Superseded,
+                cause = self.claim.stopped() => cause,
                 () = shared.draining.cancelled() => InterruptCause::ShuttingDown,
                 () = Progress::due(self.progress.as_ref()) => {
                     if let Some(progress) = &mut self.progress {
@@ -415,7 +420,7 @@ pub(crate) async fn know_size<B: Content>(
         && append.content.bytes.is_none()
         && known.is_complete()
     {
-        claim.begin_transfer(known);
+        claim.begin_transfer(known, Arc::default());
         if is_empty(claim, shared, body).await? {
             append.content.bytes = Some(0);
         }
@@ -427,7 +432,7 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
     loop {
         let frame = tokio::select! {
             biased;
-            () = claim.stopped() => return Ok(false),
+            _ = claim.stopped() => return Ok(false),
             () = shared.draining.cancelled() => return Err(Reason::Unavailable(Duration::from_secs(1)).into()),
             frame = body.frame() => frame,
         };

@@ -26,12 +26,14 @@ mod file_path;
 mod filename;
 mod finish;
 mod form;
+mod gauge;
 mod health;
 pub mod hook;
 mod intake;
 mod meter;
 mod nested;
 pub mod observe;
+pub mod operator;
 mod orderly;
 #[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks and events"))]
 mod outbound;
@@ -57,6 +59,7 @@ mod transport_handles;
 mod tusd_event;
 mod unverified;
 mod upload_id;
+mod view;
 mod whole;
 
 pub use answer::{Answer, Body};

@@ -1,8 +1,10 @@
 //! Observers: recipients of what happens to uploads and of how requests end, such as the log.
 //!
 //! `transition.rs` reports every change in the life of an upload, `intake.rs` every interrupted transfer, and `service.rs`
-//! every request. What an observer does with an event is its own business; [`Log`] writes it to the log.
+//! every request. What an observer does with an event is its own business; [`Log`] writes it to the log. The live feed of the
+//! operator is an observer of every endpoint.
 
+mod feed;
 mod log;
 
 use std::net::IpAddr;
@@ -14,7 +16,10 @@ use hoist_proto::types::Timestamp;
 use hoist_proto::upload::{Family, Upload};
 use http::{Method, StatusCode};
 
+pub use feed::{LiveEvent, RefusedRequest};
 pub use log::Log;
+
+pub(crate) use feed::{Feed, Subscription};
 
 use crate::filename;
 
@@ -82,7 +87,7 @@ pub enum Outcome {
     Delivered,
     /// The target has rejected the content, it did not match its digest, or a part of it is gone.
     Failed,
-    /// A client cancelled the upload.
+    /// A client or the operator cancelled the upload.
     Cancelled,
     /// The lifetime of the upload was over.
     Expired,
@@ -127,16 +132,29 @@ pub struct RequestEvent {
 
 /// The observers of an endpoint.
 #[derive(Clone)]
-pub(crate) struct Observers(Arc<[Arc<dyn Observer>]>);
+pub(crate) struct Observers {
+    observers: Arc<[Arc<dyn Observer>]>,
+    feed: Feed,
+}
 
 impl Observers {
     pub(crate) fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
-        Self(observers.into())
+        Self { observers: observers.into(), feed: Feed::default() }
+    }
+
+    /// Returns these observers with the live feed of others.
+    pub(crate) fn with_feed_of(self, others: &Self) -> Self {
+        Self { feed: others.feed.clone(), ..self }
+    }
+
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     pub(crate) fn tell(&self, event: &Event<'_>) {
-        for observer in &*self.0 {
+        for observer in &*self.observers {
             observer.observe(event);
         }
+        self.feed.observe(event);
     }
 }

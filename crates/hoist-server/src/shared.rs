@@ -13,7 +13,7 @@ use hoist_proto::types::UploadId;
 use hoist_proto::upload::Upload;
 use hoist_store::store::Store;
 use http::HeaderValue;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<clock::Clock>,
     pub(crate) ids: upload_id::IdDerivation,
     pub(crate) ledger: admission::Ledger,
+    pub(crate) mode: Arc<admission::ModeInForce>,
     pub(crate) claims: Claims,
     pub(crate) digests: Arc<digest::Digests>,
     pub(crate) pending_parts: Arc<pending_parts::PendingParts>,
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) orderly_ends: Arc<orderly::OrderlyEnds>,
     pub(crate) observers: observe::Observers,
     pub(crate) health: Arc<Health>,
+    /// Held by the sweep that the operator has asked for.
+    pub(crate) sweep_asked_for: Arc<Semaphore>,
     /// The tasks that outlive the request that started them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the endpoint shuts down.
@@ -188,6 +191,7 @@ impl Shared {
             clock: Arc::clone(&running.clock),
             ids: running.ids.clone(),
             ledger: running.ledger.with_quotas(&self.ledger),
+            mode: Arc::clone(&running.mode),
             claims: running.claims.clone(),
             digests: Arc::clone(&running.digests),
             pending_parts: Arc::clone(&running.pending_parts),
@@ -196,6 +200,7 @@ impl Shared {
             expiries: Arc::clone(&running.expiries),
             orderly_ends: Arc::clone(&running.orderly_ends),
             health: Arc::clone(&running.health),
+            sweep_asked_for: Arc::clone(&running.sweep_asked_for),
             tasks: running.tasks.clone(),
             draining: running.draining.clone(),
             // Each field is listed, so that a new one is either a setting or state.
@@ -207,7 +212,7 @@ impl Shared {
             cors: self.cors,
             cors_headers: self.cors_headers,
             proxies: self.proxies,
-            observers: self.observers,
+            observers: self.observers.with_feed_of(&running.observers),
         }
     }
 

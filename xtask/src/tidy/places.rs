@@ -54,8 +54,10 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/progress.rs",
             // Monotonic clock: the time of the last health check.
             "crates/hoist-server/src/readiness.rs",
-            // Monotonic clock: the duration of a request.
+            // Monotonic clock: the duration of a request, the rate of a transfer, the time for a page.
             "crates/hoist-server/src/meter.rs",
+            "crates/hoist-server/src/gauge.rs",
+            "crates/hoist-server/src/operator/list.rs",
             // Monotonic clock: the number of log lines in a second, and waiting for standard error.
             "crates/hoist/src/cmd/serve/log.rs",
             "crates/hoist/src/cmd/serve/log/writer.rs",

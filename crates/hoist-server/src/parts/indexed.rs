@@ -81,6 +81,11 @@ impl ClaimedParent {
         Ok(Self { part, claim, known, parts, request })
     }
 
+    /// Returns whether the parent exists already.
+    pub(crate) fn exists(&self) -> bool {
+        self.known.is_some()
+    }
+
     pub(crate) fn require_open(&self, decision: &Decision) -> Result<(), Refusal> {
         match (&self.known, decision) {
             (Some(parent), Decision::Create(..)) if parent.is_complete() => {

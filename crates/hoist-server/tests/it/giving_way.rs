@@ -82,6 +82,11 @@ impl Dialect {
         [of, self.every].concat()
     }
 
+    /// Returns the fields of an append at the start.
+    pub(crate) fn append_fields(&self) -> Vec<(&'static str, &'static str)> {
+        self.fields(self.append)
+    }
+
     pub(crate) async fn append(&self, hoist: &Hoist) -> Running {
         let create = [self.fields(self.create), vec![("upload-length", "5000")]].concat();
         let created = send(hoist, request_to("/uploads", "POST", &create, Content::none())).await;
@@ -101,7 +106,7 @@ impl Dialect {
         running
     }
 
-    async fn offset(&self, hoist: &Hoist, path: &str) -> Option<usize> {
+    pub(crate) async fn offset(&self, hoist: &Hoist, path: &str) -> Option<usize> {
         send(hoist, request_to(path, "HEAD", self.every, Content::none())).await.offset()
     }
 }

@@ -14,6 +14,8 @@ mod giving_way;
 mod harness;
 mod housekeeping;
 mod issuers;
+mod operator;
+mod operator_modes;
 mod parts;
 mod pausing;
 mod procedures;

@@ -15,7 +15,7 @@ use crate::giving_way::{DIALECTS, Dialect, LENGTH, Running};
 use crate::harness::{Content, request_to, send};
 
 /// Trusts the name in the request.
-struct Named;
+pub(crate) struct Named;
 
 impl Authenticator for Named {
     fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>> {
