@@ -66,6 +66,6 @@ pub use body::{Body, BodyError, Splice};
 pub use direct::{Direct, DirectBody};
 pub use interim::{Interim, InterimError};
 pub use limits::{Limits, LiveLimits};
-pub use listener::Listener;
+pub use listener::{Connections, Listener};
 pub use serve::{Server, serve};
 pub use service::{Peer, UnixPeer};

@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::buffers::Buffers;
 use crate::h2::Budget;
 use crate::limits::{Limits, LiveLimits};
-use crate::listener::{Listener, Origin, Slots};
+use crate::listener::{Connections, Listener, Origin, Slots};
 use crate::service::{BoxError, HttpBody, HttpService, Sender};
 use crate::shared_socket::SharedSocket;
 use crate::transport::{StagedSocket, Stream};
@@ -52,6 +52,7 @@ where
 #[must_use = "a server does nothing until `serve` is called"]
 pub struct Server {
     limits: LiveLimits,
+    connections: Connections,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::Acceptor>,
 }
@@ -70,6 +71,12 @@ impl Server {
     /// Sets limits on peers that can be replaced while the server runs.
     pub fn live_limits(mut self, limits: LiveLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Counts the open connections. Several servers may share a count.
+    pub fn connections(mut self, connections: Connections) -> Self {
+        self.connections = connections;
         self
     }
 
@@ -135,9 +142,10 @@ impl Server {
                 }
                 accepted = accepting => accepted,
             };
-            let (shared, service) = (shared.clone(), service.clone());
+            let (shared, service, counted) = (shared.clone(), service.clone(), self.connections.count());
             tasks.spawn(async move {
                 shared.serve(accepted, origin, service).await;
+                drop(counted);
                 drop(slot);
             });
         }
