@@ -401,6 +401,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Returns what is wrong, for an operator to read; [`Error::Full`] if there is no space.
     fn check_health(&self) -> StoreFuture<'_, ()>;
+
+    /// Returns the bytes that uploads may still take; `None` if the store does not know. The default knows nothing.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    fn free_bytes(&self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// Moves the next bytes of content into an empty pipe. See [`Writer::poll_splice`].

@@ -449,6 +449,12 @@ impl Store for LocalStore {
         let data_dir = Arc::clone(&self.data_dir);
         Box::pin(self.syncer.call(move || data_dir.check_health().map(|()| ((), ParentDirs::NONE))))
     }
+
+    fn free_bytes(&self) -> BoxFuture<'_, Option<u64>> {
+        let data_dir = Arc::clone(&self.data_dir);
+        let asked = self.syncer.call(move || Ok((data_dir.free_bytes(), ParentDirs::NONE)));
+        Box::pin(async move { asked.await.ok().flatten() })
+    }
 }
 
 impl Drop for LocalStore {
