@@ -300,6 +300,12 @@ impl Ledger {
         bounds.min().unwrap_or((u64::MAX, u64::MAX))
     }
 
+    /// Returns the number of unfinished uploads, with those that requests are about to create. Until the ledger is filled,
+    /// uploads from before the start are missing.
+    pub(crate) fn open_uploads(&self) -> usize {
+        locked(&self.books).all.open
+    }
+
     pub(crate) fn counts_bytes(&self) -> bool {
         self.counts_bytes
     }

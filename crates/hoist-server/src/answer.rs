@@ -67,7 +67,7 @@ pub(crate) fn kept(refusal: &Refusal) -> TargetResponse {
     answer
 }
 
-const PROBLEM: &str = "application/problem+json";
+pub(crate) const PROBLEM: &str = "application/problem+json";
 
 /// Writes a refusal as a problem document (RFC 9457).
 fn problem_document(dialect: Option<Dialect>, refusal: &Refusal) -> String {

@@ -4,7 +4,7 @@
 
 pub mod bearer;
 pub mod jwt;
-mod watched;
+pub(crate) mod watched;
 
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use hoist_proto::types::Principal;
 use hoist_store::store::BoxFuture;
 use http::header;
 use http::request::Parts;
+use sha2::{Digest as _, Sha256};
 
 /// Authenticates a request by its header section.
 pub trait Authenticator: Send + Sync + 'static {
@@ -47,14 +48,14 @@ pub struct Unusable {
 }
 
 /// The refusal of a request without credentials, which has no error code (RFC 6750, Error Codes).
-const MISSING: Refusal = Refusal::new(Reason::Unauthorized { challenge: "Bearer" });
+pub(crate) const MISSING: Refusal = Refusal::new(Reason::Unauthorized { challenge: "Bearer" });
 
 /// The refusal of a request with wrong credentials. The reason goes to the log only.
-const UNCONVINCING: Refusal =
+pub(crate) const UNCONVINCING: Refusal =
     Refusal::new(Reason::Unauthorized { challenge: "Bearer error=\"invalid_token\"" });
 
 /// Returns the bearer token of a request.
-fn presented(head: &Parts) -> Result<&str, Refusal> {
+pub(crate) fn presented(head: &Parts) -> Result<&str, Refusal> {
     let mut fields = head.headers.get_all(header::AUTHORIZATION).iter();
     let (field, another) = (fields.next().ok_or(MISSING)?, fields.next());
     let text = field.to_str().map_err(|_| UNCONVINCING)?;
@@ -68,6 +69,22 @@ fn presented(head: &Parts) -> Result<&str, Refusal> {
         return Err(UNCONVINCING);
     }
     Ok(token)
+}
+
+/// The SHA-256 digest of a token, which is kept in memory in place of the token.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    pub(crate) fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// Compares all octets, so that the time does not depend on how many are equal.
+    pub(crate) fn is(self, other: Self) -> bool {
+        let differences = self.0.iter().zip(other.0).fold(0, |seen, (a, b)| seen | (a ^ b));
+        std::hint::black_box(differences) == 0
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ impl Hoist {
             policy,
             health: Arc::default(),
             sweep_asked_for: Arc::new(Semaphore::new(1)),
+            free_space: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         })

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gauge::Gauge;
 use crate::locked;
+use crate::stopwatch::Stopwatch;
 
 /// The time a request waits for the previous holder of its upload. Only a slow disk or target takes this long.
 //= IETF-CON-05
@@ -95,6 +96,8 @@ pub(crate) struct Claim {
     contender: Contender,
     fence: Fence,
     stop: Stop,
+    /// The time for which the request waited for a transfer that was ended for it.
+    took_over: Option<Duration>,
     // After `contender`: an unused entry is removed before the permit could admit another request to it.
     _permit: OwnedSemaphorePermit,
 }
@@ -127,10 +130,11 @@ impl Claims {
     }
 
     async fn take_over(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Denied> {
+        let began = Stopwatch::start();
         let contender = self.contend(id, Some(requester));
-        let (gate, mut transfer) = contender.entry(|entry| {
+        let (gate, mut transfer, holder) = contender.entry(|entry| {
             entry.supersede();
-            (Arc::clone(&entry.gate), entry.transfer.subscribe())
+            (Arc::clone(&entry.gate), entry.transfer.subscribe(), entry.stop.clone())
         });
         let is_foreign = |transfer: &Option<Transfer>| {
             transfer.as_ref().is_some_and(|transfer| !requester.may_see(transfer))
@@ -143,7 +147,9 @@ impl Claims {
             }
         };
         let permit = tokio::time::timeout(CLAIM_TIMEOUT, granted).await.map_err(|_| Denied::Busy)??;
-        Ok(self.grant(contender, permit))
+        let claim = self.grant(contender, permit);
+        let was_superseded = holder.ordered.is_cancelled() && !holder.by_operator.load(Ordering::Acquire);
+        Ok(Claim { took_over: was_superseded.then(|| began.elapsed()), ..claim })
     }
 
     /// Claims an upload unless a transfer is running on it.
@@ -276,7 +282,7 @@ impl Claims {
 
     fn claim(&self, contender: Contender, stop: Stop, permit: OwnedSemaphorePermit) -> Claim {
         let fence = Fence::new(self.0.fences.fetch_add(1, Ordering::Relaxed) + 1);
-        Claim { contender, fence, stop, _permit: permit }
+        Claim { contender, fence, stop, took_over: None, _permit: permit }
     }
 }
 
@@ -319,6 +325,11 @@ impl Claim {
 
     pub(crate) fn fence(&self) -> Fence {
         self.fence
+    }
+
+    /// Returns the time for which the request waited for a transfer that was ended for it, if there was one.
+    pub(crate) fn took_over(&self) -> Option<Duration> {
+        self.took_over
     }
 
     /// Completes when a newer request or the operator ends this one, which [transfers](Self::begin_transfer) content.

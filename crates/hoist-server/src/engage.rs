@@ -15,6 +15,7 @@ use http::request::Parts;
 use crate::admission::Brings;
 use crate::claim::{Claim, Denied, Occupied, Requester};
 use crate::intake::{self, Content};
+use crate::observe::Event;
 use crate::parts::{ClaimedParent, IndexedPart};
 use crate::shared::{Hoist, Shared};
 use crate::upload_id;
@@ -266,11 +267,14 @@ impl Shared {
     }
 
     async fn claim_and_end(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Refusal> {
-        let claimed = self.claims.take(id, requester).await;
-        claimed.map_err(|denied| match denied {
-            Denied::Busy => Reason::Busy.into(),
-            Denied::NotOwner => Reason::NotFound.into(),
-        })
+        let claim = self.claims.take(id, requester).await.map_err(|denied| match denied {
+            Denied::Busy => Reason::Busy,
+            Denied::NotOwner => Reason::NotFound,
+        })?;
+        if let Some(waited) = claim.took_over() {
+            self.observers.tell(&Event::TookOver(waited));
+        }
+        Ok(claim)
     }
 
     /// Answers an offset query while another request keeps the claim. Only for a full upload, whose offset cannot change:

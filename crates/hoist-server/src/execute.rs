@@ -12,12 +12,14 @@ use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{Offset, UploadId};
 use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::Writer;
+use http_body::Body as _;
 
 use crate::admission::Brings;
 use crate::claim::Claim;
 use crate::engage::Claimed;
 use crate::gauge::Gauge;
 use crate::intake::{Content, Intake};
+use crate::observe::{ActiveTransfer, Event, UploadEvent};
 use crate::parts::{ClaimedParent, RegisteredPart};
 use crate::pause::Pause;
 use crate::shared::Shared;
@@ -36,6 +38,9 @@ impl Claimed {
     pub(crate) async fn answer(self: Box<Self>, shared: &Shared) -> Result<Reply, Refusal> {
         match self.decision {
             Decision::Answer(mut reply) => {
+                if matches!(reply, Reply::Complete { .. }) {
+                    shared.observers.tell(&Event::Replayed);
+                }
                 if let (Reply::State { state, .. }, Some(known)) = (&mut reply, &self.known) {
                     *state = Box::pin(shared.state_of(known)).await?;
                 }
@@ -133,6 +138,7 @@ impl Claimed {
                     Err(body) => body,
                 };
                 let writer = shared.create(&self.claim, &upload, &mut reservation).await?;
+                transport.has_content = !body.is_end_stream();
                 let intake = intake(shared, self.claim, upload, plan, writer, reservation, transport);
                 Ok(Step::Receives(Box::new(intake), Box::new(body)))
             }
@@ -154,6 +160,11 @@ impl Claimed {
                 }
                 let writer = shared.store.append(id, plan.at, fence).await.map_err(failed("append"))?;
                 reservation.stored();
+                if is_resumed {
+                    let event = UploadEvent::new(&upload, shared.clock.now(), &shared.endpoint);
+                    shared.observers.tell(&Event::Resumed(event));
+                }
+                transport.has_content = !body.is_end_stream();
                 let intake = intake(shared, self.claim, upload, plan, writer, reservation, transport);
                 Ok(Step::Receives(Box::new(intake), Box::new(Resumed::from(body))))
             }
@@ -223,12 +234,15 @@ fn intake(
     reservation: admission::Reservation,
     transport: Box<TransportHandles>,
 ) -> Intake {
-    let TransportHandles { dialect, interim, announcement, abort, fields, client, spliced } = *transport;
+    let transfer = ActiveTransfer::begin(&shared.observers, transport.transport, transport.has_content);
+    let TransportHandles { dialect, interim, announcement, abort, fields, client, spliced, .. } = *transport;
     // Not earlier: from here on there is an upload to resume.
     //= IETF-INT-10, IETF-INT-12, IETF-INT-15
     if let (Some(interim), Some(announcement)) = (&interim, announcement) {
         // A peer that cannot be reached is gone. Its content, if any, ends in the intake.
-        let _ = interim.send(announcement);
+        if interim.send(announcement).is_ok() {
+            shared.observers.tell(&Event::InterimSent);
+        }
     }
     let check = digest::Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
     let content = unverified::UnverifiedContent::new(check, plan.at);
@@ -242,5 +256,18 @@ fn intake(
     let spliced = spliced.filter(|_| !content.check.is_hashed());
     let pause = Pause::default();
     let gauge = Arc::new(Gauge::new(client));
-    Intake { reservation, claim, upload, plan, writer, abort, progress, pause, content, gauge, spliced }
+    Intake {
+        reservation,
+        claim,
+        upload,
+        plan,
+        writer,
+        abort,
+        progress,
+        pause,
+        content,
+        gauge,
+        spliced,
+        transfer,
+    }
 }

@@ -10,10 +10,13 @@ use hoist_proto::engine;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, Interruption, Phase, TargetResponse, Upload};
+use hoist_store::store::Error;
 
 use crate::claim::Claim;
 use crate::digest::{Hashes, ReprCheck};
+use crate::observe::{Event, TargetOutcome};
 use crate::shared::Shared;
+use crate::stopwatch::Stopwatch;
 use crate::targets::{self, Representation};
 use crate::transition::{Removal, Stage, Transition};
 use crate::{answer, error};
@@ -70,7 +73,7 @@ impl Shared {
                     let received = Transition { upload: &upload, from, to, keeps_content: true };
                     self.apply(claim, received).await.map_err(failed("deliver"))?;
                 }
-                let delivered = self.target.deliver(self.representation(claim, &upload)).await;
+                let delivered = self.deliver_to_target(claim, &upload).await;
                 let mut answer = delivered.map_err(failed("deliver"))?;
                 if let Some(digest) = digest {
                     answer.fields.insert(REPR_DIGEST, digest::value(&digest));
@@ -79,6 +82,22 @@ impl Shared {
             }
         };
         self.finish(claim, upload, answer, created, keeps_content).await
+    }
+
+    /// Hands an upload to the target, and reports how long it takes.
+    async fn deliver_to_target(&self, claim: &Claim, upload: &Upload) -> Result<TargetResponse, Error> {
+        let began = Stopwatch::start();
+        let delivered = self.target.deliver(self.representation(claim, upload)).await;
+        let outcome = match &delivered {
+            Ok(answer) if answer.status.is_success() => TargetOutcome::Accepted,
+            Ok(_) => TargetOutcome::Rejected,
+            Err(_) => TargetOutcome::Failed,
+        };
+        // A target that always answers the same does nothing, and is not even asked about small uploads.
+        if self.target.constant_answer().is_none() {
+            self.observers.tell(&Event::Targeted(outcome, began.elapsed()));
+        }
+        delivered
     }
 
     /// Asks the target for an early answer, which ends the upload. Does nothing if the target waits for more content.

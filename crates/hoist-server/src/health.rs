@@ -1,4 +1,4 @@
-//! The health of the store, as far as the last check tells, and its report in the log.
+//! The health of the store, as far as the last check tells, and its report in the log; its last answer about free space.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -46,6 +46,14 @@ impl Unready {
             Self::Silent => ("no-response", "the store does not respond"),
         }
     }
+}
+
+/// The last answer of the store about the bytes that uploads may still take; `None` if it does not know.
+#[derive(Default)]
+pub(crate) struct FreeSpace {
+    pub(crate) last: watch::Sender<Option<u64>>,
+    /// True while the store is asked.
+    pub(crate) is_asked: AtomicBool,
 }
 
 /// The last check of the store.

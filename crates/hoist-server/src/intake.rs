@@ -30,10 +30,11 @@ use crate::claim::Claim;
 use crate::finish::Received;
 use crate::gauge::Gauge;
 use crate::meter::Spliced;
-use crate::observe::{Event, UploadEvent};
+use crate::observe::{ActiveTransfer, Event, TransferEnding, UploadEvent};
 use crate::pause::Pause;
 use crate::progress::Progress;
 use crate::shared::Shared;
+use crate::stopwatch::Stopwatch;
 use crate::transition::Removal;
 use crate::{BoxError, admission, error, unverified};
 
@@ -59,6 +60,7 @@ pub(crate) struct Intake {
     pub(crate) gauge: Arc<Gauge>,
     /// The way past the process, for content that is not looked at.
     pub(crate) spliced: Option<Spliced>,
+    pub(crate) transfer: ActiveTransfer,
 }
 
 /// Content that has arrived.
@@ -103,6 +105,7 @@ impl Intake {
         let id = self.claim.id();
         let is_whole = matches!(stop, Ok(End::AllReceived));
         let verified = self.content.verify(is_whole, &self.upload, &mut *self.writer, &*shared.store).await;
+        self.transfer.stored(self.content.take_written());
         let mismatch = match verified {
             Ok(mismatch) => mismatch,
             Err(Error::Full) => {
@@ -113,7 +116,9 @@ impl Intake {
         };
         //= TUS1-PATCH-09
         //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
+        let began = Stopwatch::start();
         let stored = self.writer.sync().await.map_err(error::during("sync", id))?;
+        shared.observers.tell(&Event::Synced(began.elapsed()));
         if let Some(refusal) = mismatch {
             return Box::pin(self.refuse_content(shared, refusal)).await;
         }
@@ -124,6 +129,12 @@ impl Intake {
             }
             stop => stop.map_err(error::during("write", id))?,
         };
+        match how {
+            End::AllReceived => self.transfer.ending = TransferEnding::Complete,
+            // `store_content` knows more about slow peers than the cause says. The others are refused, as it began.
+            End::Interrupted(InterruptCause::TooSlow) | End::OverLimit | End::StorageFull => {}
+            End::Interrupted(cause) => self.transfer.ending = cause.into(),
+        }
         // On the heap, like all that is not needed while the peer sends.
         Box::pin(self.settle(shared, Ending { stored, how })).await
     }
@@ -145,8 +156,9 @@ impl Intake {
     }
 
     async fn settle(self: Box<Self>, shared: &Shared, ending: Ending) -> Result<Reply, Refusal> {
-        let Self { reservation, claim, mut upload, plan, writer, mut content, .. } = *self;
+        let Self { reservation, claim, mut upload, plan, writer, mut content, transfer, .. } = *self;
         drop(writer);
+        drop(transfer);
         let created = plan.created;
         let trailing = content.check.trailer_repr_digest();
         if created && ending.how == End::AllReceived && !trailing.is_empty() {
@@ -214,11 +226,16 @@ impl Intake {
                     room -= bytes;
                     turn_bytes += bytes;
                     *accepted_bytes += bytes;
-                    self.report_progress(bytes);
+                    self.transfer.stored(bytes);
+                    self.report_progress(shared, bytes);
                     continue;
                 }
                 Ok(None) => return Ok(End::AllReceived),
                 Err(Stopped::Interrupted(cause)) => return Ok(End::Interrupted(cause)),
+                Err(Stopped::TooSlow(ending)) => {
+                    self.transfer.ending = ending;
+                    return Ok(End::Interrupted(InterruptCause::TooSlow));
+                }
                 Err(Stopped::Failed(Error::Full)) => return Ok(End::StorageFull),
                 Err(Stopped::Failed(failure)) => return Err(failure),
             };
@@ -239,13 +256,14 @@ impl Intake {
             let bytes = accepted.len() as u64;
             room -= bytes;
             // Outside the `select!`: this waits for the disk and never for a peer.
-            if !accepted.is_empty()
-                && let Err(failure) = self.content.write(accepted, &mut *self.writer).await
-            {
-                return match failure {
-                    Error::Full => Ok(End::StorageFull),
-                    other => Err(other),
-                };
+            if !accepted.is_empty() {
+                let written = self.content.write(accepted, &mut *self.writer).await;
+                self.transfer.stored(self.content.take_written());
+                match written {
+                    Ok(()) => {}
+                    Err(Error::Full) => return Ok(End::StorageFull),
+                    Err(failure) => return Err(failure),
+                }
             }
             *accepted_bytes += bytes;
             turn_bytes += bytes;
@@ -255,15 +273,17 @@ impl Intake {
             if exceeds {
                 return Ok(End::OverLimit);
             }
-            self.report_progress(bytes);
+            self.report_progress(shared, bytes);
         }
     }
 
-    fn report_progress(&mut self, bytes: u64) {
+    fn report_progress(&mut self, shared: &Shared, bytes: u64) {
         self.pause.accepted(bytes);
         self.gauge.accepted(bytes);
-        if let Some(progress) = &mut self.progress {
-            progress.accepted(bytes, &mut *self.writer, &self.claim);
+        if let Some(progress) = &mut self.progress
+            && progress.accepted(bytes, &mut *self.writer, &self.claim)
+        {
+            shared.observers.tell(&Event::InterimSent);
         }
     }
 
@@ -294,8 +314,10 @@ impl Intake {
                 cause = self.claim.stopped() => cause,
                 () = shared.draining.cancelled() => InterruptCause::ShuttingDown,
                 () = Progress::due(self.progress.as_ref()) => {
-                    if let Some(progress) = &mut self.progress {
-                        progress.report(1, &mut *self.writer, &self.claim);
+                    if let Some(progress) = &mut self.progress
+                        && progress.report(1, &mut *self.writer, &self.claim)
+                    {
+                        shared.observers.tell(&Event::InterimSent);
                     }
                     continue;
                 }
@@ -314,6 +336,8 @@ impl Intake {
 /// The reason why there will be no more content.
 enum Stopped {
     Interrupted(InterruptCause),
+    /// The peer is too slow; whether it sends nothing or little is told apart for observers only.
+    TooSlow(TransferEnding),
     /// The store could not take bytes past the process.
     Failed(Error),
 }
@@ -342,7 +366,14 @@ fn poll_arrived<B: Content>(
         }
     }
     let frame = ready!(Pin::new(body).poll_frame(cx)).transpose();
-    let frame = frame.map_err(|failure| interruption(&failure.into()))?;
+    let frame = frame.map_err(|failure| {
+        let failure = failure.into();
+        match body_error(&failure) {
+            Some(BodyError::Idle) => Stopped::TooSlow(TransferEnding::Idle),
+            Some(BodyError::TooSlow) => Stopped::TooSlow(TransferEnding::Slow),
+            Some(_) | None => Stopped::Interrupted(interruption(&failure)),
+        }
+    })?;
     Poll::Ready(Ok(frame.map(Arrived::Frame)))
 }
 
@@ -447,12 +478,16 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
 /// Returns the reason why a body failed. Under another server than hoist-http all that is known is that it ended early.
 //= TUS1-PATCH-10
 fn interruption(failure: &BoxError) -> InterruptCause {
-    // Routers put bodies and their errors into types of their own.
-    let first: &(dyn std::error::Error + 'static) = &**failure;
-    let mut causes = std::iter::successors(Some(first), |error| error.source());
-    match causes.find_map(|error| error.downcast_ref::<BodyError>()) {
+    match body_error(failure) {
         Some(BodyError::Idle | BodyError::TooSlow) => InterruptCause::TooSlow,
         Some(BodyError::Malformed(_)) => InterruptCause::Malformed,
         Some(_) | None => InterruptCause::Disconnected,
     }
+}
+
+/// Returns the error of hoist-http's body. Routers put bodies and their errors into types of their own.
+fn body_error(failure: &BoxError) -> Option<&BodyError> {
+    let first: &(dyn std::error::Error + 'static) = &**failure;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.find_map(|error| error.downcast_ref::<BodyError>())
 }

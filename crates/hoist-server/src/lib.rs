@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod admin;
 pub mod admission;
 mod answer;
 pub mod auth;
@@ -26,6 +27,7 @@ mod file_path;
 mod filename;
 mod finish;
 mod form;
+mod free_space;
 mod gauge;
 mod health;
 pub mod hook;
@@ -50,6 +52,7 @@ mod route;
 mod running;
 mod service;
 mod shared;
+mod stopwatch;
 mod sweep;
 pub mod targets;
 mod tombstones;

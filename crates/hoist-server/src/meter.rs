@@ -96,7 +96,7 @@ impl Drop for Meter {
 }
 
 /// Returns a path in which ids of uploads are shortened: `/uploads/1m6rt34g*`.
-fn redacted(path: &str) -> String {
+pub(crate) fn redacted(path: &str) -> String {
     let mut redacted = String::with_capacity(path.len());
     for (number, segment) in path.split('/').enumerate() {
         if number > 0 {

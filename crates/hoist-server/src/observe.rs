@@ -1,23 +1,29 @@
 //! Observers: recipients of what happens to uploads and of how requests end, such as the log.
 //!
-//! `transition.rs` reports every change in the life of an upload, `intake.rs` every interrupted transfer, and `service.rs`
-//! every request. What an observer does with an event is its own business; [`Log`] writes it to the log. The live feed of the
-//! operator is an observer of every endpoint.
+//! `transition.rs` reports every change in the life of an upload, `intake.rs` every transfer, and `service.rs` every
+//! request. What an observer does with an event is its own business; [`Log`] writes it to the log, [`Metrics`] counts it. The
+//! live feed of the operator is an observer of every endpoint.
 
 mod feed;
 mod log;
+mod metrics;
+mod transfer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hoist_proto::dialect::interop::Interop;
 use hoist_proto::refusal::{InterruptCause, Refusal};
 use hoist_proto::types::Timestamp;
 use hoist_proto::upload::{Family, Upload};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 pub use feed::{LiveEvent, RefusedRequest};
 pub use log::Log;
+pub use metrics::Metrics;
+pub(crate) use metrics::{Format, Sample};
+pub(crate) use transfer::ActiveTransfer;
 
 pub(crate) use feed::{Feed, Subscription};
 
@@ -50,6 +56,30 @@ pub enum Event<'a> {
     Removed(UploadEvent<'a>, Outcome),
     /// The content of a request ended early. Whether the upload can be resumed depends on its dialect.
     Interrupted(UploadEvent<'a>, InterruptCause),
+    /// The content of a request is about to be received.
+    TransferBegan(Transport),
+    /// The content of a request has ended. There is one such event for each that began.
+    TransferEnded(Transport, TransferEnding),
+    /// The store has taken this many bytes of content. There is one such event for each piece of content, so it must cost
+    /// next to nothing.
+    Stored(u64),
+    /// A transfer continues the upload, whose last transfer was interrupted. The bytes before its offset need not be sent
+    /// again.
+    Resumed(UploadEvent<'a>),
+    /// A request has waited this long for the end of the transfer that it superseded.
+    TookOver(Duration),
+    /// The end of a transfer has waited this long until its content was durable.
+    Synced(Duration),
+    /// A target that does not leave content in the store has taken this long for an upload.
+    Targeted(TargetOutcome, Duration),
+    /// The answer to an upload that was complete already was sent again.
+    Replayed,
+    /// An interim response was handed to the transport.
+    InterimSent,
+    /// A request to the endpoint or to an upload has arrived.
+    Arrived(&'a Method),
+    /// A request in the IETF draft has arrived, in this version.
+    Interop(Interop),
     /// A request was refused.
     Refused(&'a RequestEvent, &'a Refusal),
     /// A request has ended, refused or not.
@@ -109,6 +139,110 @@ impl Outcome {
     }
 }
 
+/// The version of HTTP that brings content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// HTTP/1.1 or HTTP/1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/3.
+    Http3,
+}
+
+impl Transport {
+    pub(crate) fn of(version: Version) -> Self {
+        match version {
+            Version::HTTP_2 => Self::Http2,
+            Version::HTTP_3 => Self::Http3,
+            _ => Self::Http1,
+        }
+    }
+
+    /// Returns the name for metrics, that of ALPN. A name never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+            Self::Http3 => "h3",
+        }
+    }
+}
+
+/// The end of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransferEnding {
+    /// All content of the request has arrived. It need not complete the upload.
+    Complete,
+    /// The client closed the connection, the network failed, or the framing was malformed.
+    Cut,
+    /// A newer request took the upload over.
+    Superseded,
+    /// No content arrived for too long.
+    Idle,
+    /// Content arrived too slowly.
+    Slow,
+    /// The server did not take all of it: a limit, a quota, a digest, or a failure of the store.
+    Refused,
+    /// The server is shutting down.
+    Shutdown,
+    /// The operator ended it.
+    Operator,
+}
+
+impl TransferEnding {
+    /// Returns the name for metrics. A name never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Cut => "cut",
+            Self::Superseded => "superseded",
+            Self::Idle => "idle",
+            Self::Slow => "slow",
+            Self::Refused => "refused",
+            Self::Shutdown => "shutdown",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl From<InterruptCause> for TransferEnding {
+    fn from(cause: InterruptCause) -> Self {
+        match cause {
+            InterruptCause::Disconnected | InterruptCause::Malformed => Self::Cut,
+            InterruptCause::Superseded => Self::Superseded,
+            InterruptCause::TooSlow => Self::Slow,
+            InterruptCause::ShuttingDown => Self::Shutdown,
+            InterruptCause::ByOperator => Self::Operator,
+        }
+    }
+}
+
+/// The outcome of a delivery to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetOutcome {
+    /// The target has taken the content.
+    Accepted,
+    /// The target has rejected it, for good.
+    Rejected,
+    /// The target could not be asked, or could not take the content now.
+    Failed,
+}
+
+impl TargetOutcome {
+    /// Returns the name for metrics. A name never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A request and its response.
 #[derive(Clone, Debug)]
 pub struct RequestEvent {
@@ -151,6 +285,7 @@ impl Observers {
         &self.feed
     }
 
+    /// Reports an event.
     pub(crate) fn tell(&self, event: &Event<'_>) {
         for observer in &*self.observers {
             observer.observe(event);

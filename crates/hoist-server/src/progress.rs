@@ -37,14 +37,12 @@ impl Progress {
         Self { dialect, interim, accepted: at.offset(), reported: at, next, idle_from: next }
     }
 
-    /// Records accepted content, and reports the durable offset if it is time.
-    pub(crate) fn accepted(&mut self, bytes: u64, writer: &mut dyn Writer, claim: &Claim) {
+    /// Records accepted content, and reports the durable offset if it is time. Returns whether it does.
+    pub(crate) fn accepted(&mut self, bytes: u64, writer: &mut dyn Writer, claim: &Claim) -> bool {
         self.accepted = self.accepted.advance(bytes).unwrap_or(self.accepted);
         let now = Instant::now();
         self.idle_from = now + PROGRESS_INTERVAL;
-        if self.next <= now {
-            self.report(PROGRESS_BYTES_MIN, writer, claim);
-        }
+        self.next <= now && self.report(PROGRESS_BYTES_MIN, writer, claim)
     }
 
     /// Completes when it is time to report to a peer that sends nothing.
@@ -57,18 +55,18 @@ impl Progress {
         }
     }
 
-    /// Reports the durable offset if it has grown by at least `bytes_min`.
-    pub(crate) fn report(&mut self, bytes_min: u64, writer: &mut dyn Writer, claim: &Claim) {
+    /// Reports the durable offset if it has grown by at least `bytes_min`. Returns whether it does.
+    pub(crate) fn report(&mut self, bytes_min: u64, writer: &mut dyn Writer, claim: &Claim) -> bool {
         self.next = Instant::now() + PROGRESS_INTERVAL;
         let durable = writer.start_sync();
         let grown = durable.offset().bytes_since(self.reported.offset()).unwrap_or(0);
         if grown < bytes_min {
-            return;
+            return false;
         }
-        let Some(head) = self.dialect.progress(durable) else { return };
+        let Some(head) = self.dialect.progress(durable) else { return false };
         self.reported = durable;
         claim.set_reported(durable);
         // A peer that cannot be reached is gone, and its body will fail.
-        let _ = self.interim.progress(head);
+        self.interim.progress(head).is_ok()
     }
 }

@@ -14,8 +14,8 @@ pub(crate) enum Route {
 }
 
 const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
-const HEALTH: &str = "/healthz";
-const READINESS: &str = "/readyz";
+pub(crate) const HEALTH: &str = "/healthz";
+pub(crate) const READINESS: &str = "/readyz";
 
 /// Paths of the server's own, which cannot be the endpoint.
 pub(crate) const RESERVED: [&str; 3] = [WELL_KNOWN, HEALTH, READINESS];

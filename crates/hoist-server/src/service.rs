@@ -20,6 +20,7 @@ use crate::engage::{Admitted, Engaged, FamilyFrom};
 use crate::execute::Begun;
 use crate::intake::Content;
 use crate::meter::{Meter, Spliced, Summary};
+use crate::observe::Event;
 use crate::route::{Route, route};
 use crate::shared::{Hoist, Interims, Shared};
 use crate::{answer, discover, form, readiness};
@@ -76,6 +77,7 @@ impl Hoist {
 
     async fn answer_at<B: Content>(&self, resource: Resource, mut head: Box<Parts>, body: B) -> Answer {
         let shared = self.shared();
+        shared.observers.tell(&Event::Arrived(&head.method));
         let base = shared.base(&head);
         let context = shared.context(&base);
         if let Err(refusal) = tus1::override_method(&mut head, resource) {
@@ -98,6 +100,9 @@ impl Hoist {
             }
             Detected::Dialect(dialect) => dialect,
         };
+        if let Dialect::Ietf(codec) = &dialect {
+            shared.observers.tell(&Event::Interop(codec.version));
+        }
         let boundary = form::boundary(&head.method, &head.headers)
             .filter(|_| shared.settings.accepts_forms && dialect == Dialect::Conventional);
         let outcome = match boundary {

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::claim::{Claim, Claims};
-use crate::health::Health;
+use crate::health::{FreeSpace, Health};
 use crate::{admission, auth, backlog, clock, cors, digest, error, expiries, hook, observe, orderly};
 use crate::{locked, pending_parts, proxy, targets, tombstones, upload_id};
 
@@ -63,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     /// Held by the sweep that the operator has asked for.
     pub(crate) sweep_asked_for: Arc<Semaphore>,
+    pub(crate) free_space: Arc<FreeSpace>,
     /// The tasks that outlive the request that started them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the endpoint shuts down.
@@ -201,6 +202,7 @@ impl Shared {
             orderly_ends: Arc::clone(&running.orderly_ends),
             health: Arc::clone(&running.health),
             sweep_asked_for: Arc::clone(&running.sweep_asked_for),
+            free_space: Arc::clone(&running.free_space),
             tasks: running.tasks.clone(),
             draining: running.draining.clone(),
             // Each field is listed, so that a new one is either a setting or state.

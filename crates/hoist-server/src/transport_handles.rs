@@ -13,6 +13,7 @@ use http::{HeaderMap, Response, header};
 
 use crate::engage::Claimed;
 use crate::meter::Spliced;
+use crate::observe::Transport;
 use crate::proxy;
 use crate::shared::{Interims, Locations, Shared};
 
@@ -26,6 +27,9 @@ pub(crate) struct TransportHandles {
     /// The header section, for the digests of the content.
     pub(crate) fields: HeaderMap,
     pub(crate) client: Option<IpAddr>,
+    pub(crate) transport: Transport,
+    /// False if the request is known to have no content.
+    pub(crate) has_content: bool,
     /// Moves the content to the store without copying it into the process.
     pub(crate) spliced: Option<Spliced>,
 }
@@ -49,8 +53,18 @@ impl Shared {
         let abort = head.extensions.get::<Abort>().cloned();
         let client = self.proxies.client_view(&head.extensions, &head.headers).client;
         let spliced = head.extensions.get::<Spliced>().cloned();
-        let fields = head.headers;
-        Box::new(TransportHandles { dialect, interim, announcement, abort, fields, client, spliced })
+        let (transport, fields) = (Transport::of(head.version), head.headers);
+        Box::new(TransportHandles {
+            dialect,
+            interim,
+            announcement,
+            abort,
+            fields,
+            client,
+            transport,
+            has_content: true,
+            spliced,
+        })
     }
 
     //= IETF-INT-14, TUS1-DF-14

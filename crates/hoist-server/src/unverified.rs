@@ -24,11 +24,21 @@ pub(crate) struct UnverifiedContent {
     held_bytes: usize,
     /// True once the store has been told that the content is unverified.
     is_marked: bool,
+    /// The bytes written since they were last asked for.
+    written_bytes: u64,
 }
 
 impl UnverifiedContent {
     pub(crate) fn new(check: Check, at: Offset) -> Self {
-        Self { is_strict: check.is_strict(), check, at, held: Vec::new(), held_bytes: 0, is_marked: false }
+        Self {
+            is_strict: check.is_strict(),
+            check,
+            at,
+            held: Vec::new(),
+            held_bytes: 0,
+            is_marked: false,
+            written_bytes: 0,
+        }
     }
 
     /// Writes the next bytes, or holds them back.
@@ -36,6 +46,7 @@ impl UnverifiedContent {
     pub(crate) async fn write(&mut self, bytes: Bytes, writer: &mut dyn Writer) -> Result<(), Error> {
         self.check.update(&bytes);
         if !self.is_strict || self.is_marked {
+            self.written_bytes += bytes.len() as u64;
             return writer.write(bytes).await;
         }
         self.held_bytes += bytes.len();
@@ -46,6 +57,12 @@ impl UnverifiedContent {
             self.write_held(writer).await?;
         }
         Ok(())
+    }
+
+    /// Returns the number of bytes that the store was given since the last call. Bytes that are held back are not among
+    /// them.
+    pub(crate) fn take_written(&mut self) -> u64 {
+        std::mem::take(&mut self.written_bytes)
     }
 
     /// Compares content that has ended with its digests, and truncates the upload if they do not match. Returns the refusal
@@ -89,6 +106,7 @@ impl UnverifiedContent {
 
     async fn write_held(&mut self, writer: &mut dyn Writer) -> Result<(), Error> {
         for bytes in self.held.drain(..) {
+            self.written_bytes += bytes.len() as u64;
             writer.write(bytes).await?;
         }
         Ok(())

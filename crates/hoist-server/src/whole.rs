@@ -19,7 +19,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::claim::Claim;
 use crate::intake::Content;
+use crate::observe::{ActiveTransfer, Event, TransferEnding};
 use crate::shared::Shared;
+use crate::stopwatch::Stopwatch;
 use crate::transition::{Stage, Transition};
 use crate::transport_handles::TransportHandles;
 use crate::{BoxError, admission, digest, error};
@@ -116,13 +118,22 @@ impl Shared {
         let (policy, now) = (&self.policy, self.clock.now());
         let received = Upload { length: Some(length), phase: Phase::Received, ..upload.clone() };
         let (record, _) = engine::deliver(received, answer.clone(), true, policy, now);
+        let mut transfer =
+            ActiveTransfer::begin(&self.observers, transport.transport, length > Length::new(0));
+        let began = Stopwatch::start();
         let created = self.store.create_whole(&record, content, claim.fence()).await;
         let stored = created.map_err(error::during("create", upload.id))?;
+        self.observers.tell(&Event::Synced(began.elapsed()));
+        transfer.stored(length.get());
+        transfer.ending = TransferEnding::Complete;
+        drop(transfer);
         reservation.stored();
         self.follow(&Transition { upload: &upload, from: None, to: Stage::Open, keeps_content: true });
         if let (Some(interim), Some(announcement)) = (transport.interim, transport.announcement) {
             // A peer that cannot be reached is gone.
-            let _ = interim.send(announcement);
+            if interim.send(announcement).is_ok() {
+                self.observers.tell(&Event::InterimSent);
+            }
         }
         let ending = Ending { stored, how: End::AllReceived };
         let (upload, Verdict::Deliver { refusal: None }) = engine::settle(upload, plan, &ending, now) else {

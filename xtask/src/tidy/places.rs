@@ -36,6 +36,8 @@ const PLACES: &[Place] = &[
             // The readiness check for load balancers belongs to no dialect.
             "crates/hoist-server/src/discover.rs",
             "crates/hoist-server/src/readiness.rs",
+            // The requests of operators belong to no dialect.
+            "crates/hoist-server/src/admin/",
             // Downloads are ordinary HTTP and belong to no dialect.
             "crates/hoist-server/src/download.rs",
         ],
@@ -56,6 +58,7 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/readiness.rs",
             // Monotonic clock: the duration of a request, the rate of a transfer, the time for a page.
             "crates/hoist-server/src/meter.rs",
+            "crates/hoist-server/src/stopwatch.rs",
             "crates/hoist-server/src/gauge.rs",
             "crates/hoist-server/src/operator/list.rs",
             // Monotonic clock: the number of log lines in a second, and waiting for standard error.

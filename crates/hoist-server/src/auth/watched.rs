@@ -20,7 +20,7 @@ const BYTES_MAX: u64 = 16 << 20;
 
 type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
-pub(super) struct Watched<T>(Arc<Inner<T>>);
+pub(crate) struct Watched<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     path: PathBuf,
@@ -38,7 +38,7 @@ struct Loaded<T> {
 type Stamp = (SystemTime, u64);
 
 impl<T: Send + Sync + 'static> Watched<T> {
-    pub(super) fn open(
+    pub(crate) fn open(
         path: impl Into<PathBuf>,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, Unusable> {
@@ -52,13 +52,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
     }
 
     /// Returns the content from the last time that the file parsed, without checking the file.
-    pub(super) fn last_read(&self) -> Arc<T> {
+    pub(crate) fn last_read(&self) -> Arc<T> {
         Arc::clone(&locked(&self.0.state).value)
     }
 
     /// Returns the content of the file, at most a second old. If the file cannot be read or parsed, its last good content
     /// stays valid.
-    pub(super) async fn current(&self) -> Arc<T> {
+    pub(crate) async fn current(&self) -> Arc<T> {
         {
             let mut state = locked(&self.0.state);
             if state.checked_at.elapsed() < CHECK_INTERVAL {

@@ -97,7 +97,19 @@ impl Observer for Feed {
                 status: request.status.map(|status| status.as_u16()),
                 reason: refusal.reason.name(),
             }),
-            Event::Answered(_) => return,
+            // Numbers for metrics.
+            Event::TransferBegan(_)
+            | Event::TransferEnded(..)
+            | Event::Stored(_)
+            | Event::Resumed(_)
+            | Event::TookOver(_)
+            | Event::Synced(_)
+            | Event::Targeted(..)
+            | Event::Replayed
+            | Event::InterimSent
+            | Event::Arrived(_)
+            | Event::Interop(_)
+            | Event::Answered(_) => return,
         };
         // Fails only if the last subscriber has left meanwhile.
         let _ = self.0.send(Arc::new(event));

@@ -35,6 +35,18 @@ impl Observer for Log {
             Event::Interrupted(event, cause) => interrupted(event, *cause),
             Event::Refused(request, refusal) => refused(request, refusal),
             Event::Answered(request) => answered(request, self.requests),
+            // Numbers for metrics.
+            Event::TransferBegan(_)
+            | Event::TransferEnded(..)
+            | Event::Stored(_)
+            | Event::Resumed(_)
+            | Event::TookOver(_)
+            | Event::Synced(_)
+            | Event::Targeted(..)
+            | Event::Replayed
+            | Event::InterimSent
+            | Event::Arrived(_)
+            | Event::Interop(_) => {}
         }
     }
 }
