@@ -103,6 +103,7 @@ pub(crate) struct Config {
     pub(crate) log: LogFormat,
     pub(crate) log_level: tracing::Level,
     pub(crate) log_requests: bool,
+    pub(crate) admin: Option<AdminConfig>,
     /// Messages about probable mistakes that do not prevent a start.
     pub(crate) notes: Vec<String>,
     layers: Layers,
@@ -140,6 +141,18 @@ pub(crate) struct HookConfig {
     pub(crate) program: String,
     pub(crate) arguments: Vec<String>,
     pub(crate) timeout: Duration,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AdminConfig {
+    pub(crate) listen: ListenAt,
+    /// The file of the tokens. Only a unix socket may be without.
+    pub(crate) tokens: Option<PathBuf>,
+    /// The permissions of the file of a unix socket.
+    pub(crate) socket_mode: u32,
+    /// True if the metrics have those of tusd.
+    pub(crate) has_tusd_metrics: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +253,15 @@ impl Config {
             warnings.push(format!(
                 "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
                  --trusted-proxy if a proxy terminates TLS"
+            ));
+        }
+        if let Some(admin) = &self.admin
+            && !admin.listen.is_local()
+        {
+            warnings.push(format!(
+                "{} can be reached from other machines without encryption, and its tokens be read on the way; use a loopback \
+                 address or unix:PATH, and a proxy that terminates TLS",
+                self.location("admin")
             ));
         }
         if let AuthConfig::Jwt { keys: JwtKeys::Set(_), issuers, .. } = &self.auth

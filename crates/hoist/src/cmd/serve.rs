@@ -2,6 +2,7 @@
 //!
 //! Owns the order of start and shutdown. `serve/components.rs` builds the parts from the settings.
 
+mod admin;
 pub(crate) mod certificate;
 pub(crate) mod components;
 mod descriptors;
@@ -18,7 +19,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hoist_http::tls::Acceptor;
-use hoist_http::{Limits, LiveLimits, Server};
+use hoist_http::{Connections, Limits, LiveLimits, Server};
+use hoist_server::admin::{Admin, Tokens};
+use hoist_server::observe::Metrics;
 use hoist_server::{Hoist, Running};
 use hoist_store::fs::{LocalStore, Options};
 use serde_json::json;
@@ -130,6 +133,7 @@ async fn serve(
     output: Output,
 ) -> Result<Exit, Failure> {
     let tls = parts.tls.clone();
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     for (_, lockout) in parts.lockouts.iter().filter(|(lockout, _)| *lockout == Lockout::NoTokens) {
         tracing::warn!("{lockout}");
     }
@@ -139,9 +143,10 @@ async fn serve(
         } else {
             passed.into_bound().context("using the sockets of LISTEN_FDS")?
         };
-        Ok::<_, Failure>((bound, open(&config, parts).await?))
+        let admin = admin::bind(&config).await?;
+        Ok::<_, Failure>((bound, admin, open(&config, parts, &metrics).await?))
     };
-    let (bound, Opened { hoist, running, store }) = tokio::select! {
+    let (bound, admin, Opened { hoist, running, store, admin_tokens }) = tokio::select! {
         biased;
         signal = signals.stop.next() => {
             let signal = signal.name();
@@ -156,7 +161,10 @@ async fn serve(
     let connections_max = descriptors::connections_max(config.limits.connections_max, bound.len());
     let limits = LiveLimits::new(Limits { connections_max, ..config.limits.clone() });
     let listeners = bound.len();
-    let (mut servers, files) = start_servers(bound, &hoist, &limits, tls.as_ref(), &stop);
+    let connections = Connections::default();
+    let (mut servers, files) = start_servers(bound, &hoist, &limits, &connections, tls.as_ref(), &stop);
+    let service = Admin::new(hoist.clone(), metrics.clone()).connections(connections);
+    let admin = admin::start(&config, admin, service, admin_tokens);
     // Lets a script that requests /readyz right away find a server with few unfinished uploads ready.
     let _ = tokio::time::timeout(READY_TIMEOUT, running.ready()).await;
     if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
@@ -184,6 +192,7 @@ async fn serve(
             limits: &limits,
             tls: tls.as_ref(),
             listeners,
+            metrics: &metrics,
             status: &ready,
         };
         let watching = async { tokio::join!(reloader.run(hangup), certificate::watch(tls.as_ref())) };
@@ -224,6 +233,7 @@ async fn serve(
     // The listeners first.
     drop(servers);
     drop(files);
+    drop(admin);
     ended
 }
 
@@ -232,12 +242,13 @@ fn start_servers(
     bound: Vec<Bound>,
     hoist: &Hoist,
     limits: &LiveLimits,
+    connections: &Connections,
     tls: Option<&Acceptor>,
     stop: &CancellationToken,
 ) -> (JoinSet<io::Result<()>>, Vec<SocketFile>) {
     let (mut servers, mut files) = (JoinSet::new(), Vec::new());
     for Bound { listener, place, file } in bound {
-        let server = Server::new().live_limits(limits.clone());
+        let server = Server::new().live_limits(limits.clone()).connections(connections.clone());
         let server = match (tls, place) {
             (Some(acceptor), Place::Tcp(_)) => server.tls(acceptor.clone()),
             // Proxies on this machine speak cleartext on a unix socket.
@@ -254,10 +265,11 @@ struct Opened {
     hoist: Hoist,
     running: Running,
     store: Arc<LocalStore>,
+    admin_tokens: Option<Tokens>,
 }
 
 /// Opens the data directory. Work that a crash left unfinished is completed in the background.
-async fn open(config: &Config, parts: Components) -> Result<Opened, Failure> {
+async fn open(config: &Config, mut parts: Components, metrics: &Metrics) -> Result<Opened, Failure> {
     let directory = config.data.clone();
     let may_be_new = config.new_key;
     let mut options = Options::default();
@@ -281,12 +293,12 @@ async fn open(config: &Config, parts: Components) -> Result<Opened, Failure> {
     let (store, key) =
         opened.await.context("opening the store").and_then(|opened| opened).map_err(unusable)?;
     let store = Arc::new(store);
-    let hoist =
-        parts.hoist(config, store.clone()).map_err(|problem| Failure::message(Exit::Config, problem))?;
-    let hoist = hoist.key(key).build();
+    let admin_tokens = parts.admin_tokens.take();
+    let hoist = parts.hoist(config, store.clone(), metrics);
+    let hoist = hoist.map_err(|problem| Failure::message(Exit::Config, problem))?.key(key).build();
     let running = hoist.start(config.sweep_interval).await;
     tracing::info!(data = %config.data.display(), "data directory open");
-    Ok(Opened { hoist, running, store })
+    Ok(Opened { hoist, running, store, admin_tokens })
 }
 
 /// Returns the line that tells scripts that the server is ready.

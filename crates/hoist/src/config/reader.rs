@@ -20,10 +20,10 @@ use hoist_server::{Interims, Locations};
 use http::HeaderValue;
 
 use super::layers::{Layers, SettingSource};
-use super::listen::SocketMode;
+use super::listen::{ListenAt, SocketMode};
 use super::settings;
 use super::value::{CommandLine, Count, KeepFree, OrNone, PublicOrigin, Size, TimeSpan};
-use super::{Config, ConfigError, HookConfig, LogFormat, TargetConfig, TlsFiles};
+use super::{AdminConfig, Config, ConfigError, HookConfig, LogFormat, TargetConfig, TlsFiles};
 
 /// Reads settings and collects errors. The value returned in place of an invalid one is a placeholder and never used.
 pub(super) struct SettingsReader<'a> {
@@ -82,6 +82,7 @@ impl SettingsReader<'_> {
                 ],
             ),
             log_requests: self.switch("log-requests"),
+            admin: self.admin(),
             notes,
             layers: Layers::default(),
         }
@@ -217,6 +218,25 @@ impl SettingsReader<'_> {
         let mut words = self.one::<CommandLine>("hook-command")?.0.into_iter();
         let program = words.next()?;
         Some(HookConfig { program, arguments: words.collect(), timeout })
+    }
+
+    fn admin(&mut self) -> Option<AdminConfig> {
+        let (listen, tokens) = (self.one::<ListenAt>("admin"), self.path("admin-token-file"));
+        let socket_mode = self.one::<SocketMode>("admin-socket-mode").unwrap_or_default().0;
+        if self.layers.get("admin").is_none() {
+            self.reject_without("admin-token-file", "--admin");
+            self.reject_without("metrics-compat", "--admin");
+        }
+        let compat = self.layers.get("metrics-compat").is_some();
+        let has_tusd_metrics = compat && self.choice("metrics-compat", &[("tusd", true)]);
+        let listen = listen?;
+        if tokens.is_none() && !matches!(listen, ListenAt::Unix(_)) {
+            self.error(
+                "admin",
+                "needs tokens, because others can connect to it; set --admin-token-file, or use unix:PATH",
+            );
+        }
+        Some(AdminConfig { listen, tokens, socket_mode, has_tusd_metrics })
     }
 
     /// Reports a setting that has no effect without another one.

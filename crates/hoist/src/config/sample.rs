@@ -47,6 +47,8 @@ fn value(setting: &Setting) -> String {
 /// Returns an example for a setting without a default.
 fn example(setting: &Setting) -> &'static str {
     match setting.name {
+        "admin" => "unix:/run/hoist/admin.sock",
+        "admin-token-file" => "/etc/hoist/admin-tokens",
         "tls-cert" => "/etc/hoist/cert.pem",
         "tls-key" => "/etc/hoist/key.pem",
         "bearer-file" => "/etc/hoist/tokens",

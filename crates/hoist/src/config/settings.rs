@@ -124,6 +124,7 @@ const CORS: &str = "CORS";
 const HOOKS: &str = "Hooks";
 const LIMITS: &str = "Limits";
 const OPERATION: &str = "Operation";
+const ADMIN: &str = "Admin";
 
 type Text = &'static str;
 
@@ -448,6 +449,40 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "log-requests",
         "Log every request, and not only uploads that end and requests that are refused",
     ),
+    one(
+        ADMIN,
+        "admin",
+        "ADDR:PORT|unix:PATH",
+        None,
+        "Address for health, metrics and administration, which must not be that of uploads; a TCP address needs \
+         --admin-token-file",
+    )
+    .on_reload(Reload::Restart),
+    one(
+        ADMIN,
+        "admin-token-file",
+        "FILE",
+        None,
+        "File of the tokens that --admin accepts, one per line; read again when it changes",
+    )
+    .on_reload(Reload::Restart),
+    one(
+        ADMIN,
+        "admin-socket-mode",
+        "MODE",
+        Some("600"),
+        "Permissions of the socket file of `--admin unix:PATH`, in octal",
+    )
+    .on_reload(Reload::Restart),
+    one(
+        ADMIN,
+        "metrics-compat",
+        "SERVER",
+        None,
+        "Other server whose metrics /metrics of --admin has too, under their names: `tusd`",
+    )
+    .of(&["tusd"])
+    .on_reload(Reload::Restart),
 ];
 
 /// Former names of settings, which stay valid.
@@ -484,6 +519,10 @@ mod tests {
             "max-h2-memory",
             "workers",
             "log-format",
+            "admin",
+            "admin-token-file",
+            "admin-socket-mode",
+            "metrics-compat",
         ];
         assert_eq!(of(Reload::Restart), restart);
         assert_eq!(

@@ -88,7 +88,8 @@ fn each_setting_changes_the_configuration() {
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\njwt-main-issuer = \"i\"\nhook-command = \"h 'x y'\"\n\
         hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\nmax-h2-memory = \"10MiB\"\n\
-        drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog-format = \"json\"\nlog-level = \"debug\"\nlog-requests = true\n";
+        drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog-format = \"json\"\nlog-level = \"debug\"\nlog-requests = true\n\
+        admin = \"[::1]:9\"\nadmin-token-file = \"t\"\nadmin-socket-mode = 660\nmetrics-compat = \"tusd\"\n";
     let config = of(&[], &[], all).expect("sound");
     let seconds = Duration::from_secs;
     assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
@@ -143,6 +144,10 @@ fn each_setting_changes_the_configuration() {
     assert_eq!((config.sweep_interval, config.workers), (seconds(9), 3));
     assert_eq!((config.log, config.log_level), (LogFormat::Json, tracing::Level::DEBUG));
     assert!(config.log_requests);
+    let listen = "[::1]:9".parse().expect("a place");
+    let tokens = Some("t".into());
+    let admin = AdminConfig { listen, tokens, socket_mode: 0o660, has_tusd_metrics: true };
+    assert_eq!(config.admin, Some(admin));
     // The others exclude each other with the above.
     let missing = SETTINGS.iter().filter(|setting| !all.contains(&format!("{} = ", setting.name)));
     assert_eq!(
@@ -254,8 +259,19 @@ fn an_error_names_its_location_and_the_fix() {
 }
 
 #[test]
-fn errors_of_proxy_and_cors_settings_name_location_and_fix() {
+fn errors_of_network_settings_name_location_and_fix() {
     let cases = [
+        (
+            "admin = \"127.0.0.1:0\"",
+            "hoist.toml:1: admin: needs tokens, because others can connect to it; set --admin-token-file, or use unix:PATH",
+        ),
+        ("admin-token-file = \"t\"", "hoist.toml:1: admin-token-file: has no effect without --admin"),
+        ("metrics-compat = \"tusd\"", "hoist.toml:1: metrics-compat: has no effect without --admin"),
+        (
+            "admin = \"9090\"",
+            "hoist.toml:1: admin: `9090` is not an address and a port; write it like 127.0.0.1:8080, [::]:8080, \
+             localhost:8080 or unix:/run/hoist/hoist.sock",
+        ),
         (
             "public-url = \"example.org\"",
             "hoist.toml:1: public-url: `example.org` is not a scheme and a host; write it like \

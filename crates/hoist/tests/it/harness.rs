@@ -1,6 +1,7 @@
 //! The test harness: servers as child processes, clients that can stop or break off at any byte, and seeded random
 //! numbers.
 
+mod admin;
 mod exchange;
 mod raw;
 mod server;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub(crate) use hoist_proto::testing::SeededRng;
 
+pub(crate) use admin::{AdminAt, Scrape};
 pub(crate) use exchange::{
     Cut, Exchange, H2, TRANSPORTS, TestRequest, TestResponse, Transport, TransportError, h2_send,
 };

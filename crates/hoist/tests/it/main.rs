@@ -1,5 +1,6 @@
 //! Black-box tests of the `hoist` command and its server, one module per topic.
 
+mod admin_listener;
 mod changing_files;
 mod check;
 mod child_process;
@@ -27,6 +28,7 @@ mod interim_responses;
 mod interruptions;
 mod json_output;
 mod logs;
+mod metrics;
 mod parsing_cost;
 mod parts;
 mod preemption;

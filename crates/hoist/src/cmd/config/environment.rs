@@ -40,7 +40,8 @@ impl Findings {
     /// Binds each address. While a server uses the data directory, addresses in use are probably its own.
     fn listen(&mut self, config: &Config, is_served: bool) {
         let mut bound = Vec::new();
-        for place in &config.listen {
+        let admin = config.admin.iter().map(|admin| ("admin", &admin.listen));
+        for (name, place) in config.listen.iter().map(|place| ("listen", place)).chain(admin) {
             match bind(place) {
                 Ok(listeners) => bound.extend(listeners),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_served => {
@@ -49,7 +50,7 @@ impl Findings {
                         config.data.display()
                     ));
                 }
-                Err(error) => self.problem(config, "listen", cannot_listen(place, &error)),
+                Err(error) => self.problem(config, name, cannot_listen(place, &error, name)),
             }
         }
     }
@@ -94,6 +95,8 @@ impl Findings {
     fn secrets(&mut self, config: &Config) {
         let mut secrets: Vec<(&str, &Path)> = Vec::new();
         secrets.extend(config.tls.as_ref().map(|tls| ("tls-key", tls.key.as_path())));
+        let admin_tokens = config.admin.as_ref().and_then(|admin| admin.tokens.as_deref());
+        secrets.extend(admin_tokens.map(|file| ("admin-token-file", file)));
         match &config.auth {
             AuthConfig::Bearer(file) => secrets.push(("bearer-file", file)),
             AuthConfig::Jwt { keys: JwtKeys::Single(file, algorithm), .. }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use hoist_http::tls::{self, Acceptor};
+use hoist_server::admin::Tokens;
 use hoist_server::auth::bearer::Bearer;
 use hoist_server::auth::jwt::Jwt;
 use hoist_server::auth::{Anyone, Authenticator, Unusable};
 use hoist_server::hook::command::Command;
 use hoist_server::hook::{Hook, NoHook};
-use hoist_server::observe::Log;
+use hoist_server::observe::{Log, Metrics, Observer};
 use hoist_server::targets::Files;
 use hoist_server::{BadEndpoint, Builder, Hoist, Settings};
 use hoist_store::fs::make_directory;
@@ -27,6 +28,8 @@ pub(crate) struct Components {
     auth: Arc<dyn Authenticator>,
     hook: Arc<dyn Hook>,
     files: Option<Files>,
+    /// The tokens of the admin listener.
+    pub(crate) admin_tokens: Option<Tokens>,
     /// Reasons for which the server would run, but serve no client.
     pub(crate) lockouts: Vec<(Lockout, ConfigError)>,
 }
@@ -82,17 +85,33 @@ impl Components {
                 Files::new(directory, template).map_err(|error| note("files-name", error.to_string())).ok()
             }
         };
+        let tokens = config.admin.as_ref().and_then(|admin| admin.tokens.as_ref());
+        let admin_tokens = tokens.and_then(|file| {
+            Tokens::open(file).map_err(|error| note("admin-token-file", error.to_string())).ok()
+        });
         if config.data.exists() && !config.data.is_dir() {
             note("data", format!("{} is not a directory", config.data.display()));
         }
         if let Err(error) = Hoist::builder(Arc::new(MemoryStore::new())).endpoint(&config.endpoint) {
             note("endpoint", error.to_string());
         }
-        if errors.is_empty() { Ok(Self { tls, auth: auth.by, hook, files, lockouts }) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Self { tls, auth: auth.by, hook, files, admin_tokens, lockouts })
     }
 
-    /// Builds the upload service on a store.
-    pub(super) fn hoist(self, config: &Config, store: Arc<dyn Store>) -> Result<Builder, ConfigError> {
+    /// Builds the upload service on a store, observed by `metrics` if there is an admin listener.
+    pub(super) fn hoist(
+        self,
+        config: &Config,
+        store: Arc<dyn Store>,
+        metrics: &Metrics,
+    ) -> Result<Builder, ConfigError> {
+        let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Log { requests: config.log_requests })];
+        if config.admin.is_some() {
+            observers.push(Arc::new(metrics.clone()));
+        }
         let endpoint = |error: BadEndpoint| ConfigError::at(config.location("endpoint"), error);
         let builder = Hoist::builder(store)
             .endpoint(&config.endpoint)
@@ -104,7 +123,7 @@ impl Components {
             .cors_headers(&config.cors_headers)
             .trusted_proxies(config.trusted_proxies.clone())
             .quotas(config.quotas)
-            .observers(vec![Arc::new(Log { requests: config.log_requests })])
+            .observers(observers)
             .settings(Settings {
                 interims: config.interims,
                 locations: config.locations,
@@ -218,7 +237,7 @@ mod tests {
             errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let (tokens, bad, none) = (at("tokens"), at("bad"), at("none"));
-        let cases: [(Given<'_>, &str); 16] = [
+        let cases: [(Given<'_>, &str); 18] = [
             (&[("bearer-file", &[&tokens])], ""),
             (&[("bearer-file", &[&bad])], "--bearer-file: "),
             (&[("bearer-file", &[&none])], "--bearer-file: "),
@@ -226,6 +245,8 @@ mod tests {
             (&[("jwks-file", &[&tokens])], "--jwks-file: "),
             (&[("tls-cert", &[&none]), ("tls-key", &[&none])], "--tls-cert: "),
             (&[("hook-command", &[&none])], "--hook-command: program "),
+            (&[("admin", &["[::1]:0"]), ("admin-token-file", &[&none])], "--admin-token-file: "),
+            (&[("admin", &["[::1]:0"]), ("admin-token-file", &[&tokens])], "--admin-token-file: "),
             (&[("endpoint", &["uploads"])], "--endpoint: "),
             (&[("endpoint", &["/a/../b"])], "--endpoint: "),
             (&[("endpoint", &["/a/./b"])], "--endpoint: "),

@@ -42,23 +42,34 @@ const BACKLOG: i32 = 1024;
 pub(super) async fn bind(config: &Config) -> Result<Vec<Bound>, Failure> {
     let mut all = Vec::new();
     for place in &config.listen {
-        let bound = match place {
-            ListenAt::Address(address) => bind_address(*address).await.map(|bound| vec![bound]),
-            ListenAt::Host(name, port) => bind_host(name, *port).await,
-            ListenAt::Unix(path) => {
-                let (path, mode) = (path.clone(), config.socket_mode);
-                let bound = tokio::task::spawn_blocking(move || bind_unix(&path, mode)).await;
-                bound
-                    .map_err(io::Error::other)
-                    .and_then(|bound| bound)
-                    .and_then(Bound::unix)
-                    .map(|bound| vec![bound])
-            }
-        };
-        let bound = bound.map_err(|error| Failure::message(Exit::Start, cannot_listen(place, &error)))?;
-        all.extend(bound);
+        all.extend(bind_place(place, config.socket_mode, "listen").await?);
     }
     Ok(all)
+}
+
+/// Binds a place that the setting `name` gives.
+///
+/// # Cancellation
+/// Safe to drop. The sockets are closed.
+pub(super) async fn bind_place(
+    place: &ListenAt,
+    socket_mode: u32,
+    name: &str,
+) -> Result<Vec<Bound>, Failure> {
+    let bound = match place {
+        ListenAt::Address(address) => bind_address(*address).await.map(|bound| vec![bound]),
+        ListenAt::Host(name, port) => bind_host(name, *port).await,
+        ListenAt::Unix(path) => {
+            let path = path.clone();
+            let bound = tokio::task::spawn_blocking(move || bind_unix(&path, socket_mode)).await;
+            bound
+                .map_err(io::Error::other)
+                .and_then(|bound| bound)
+                .and_then(Bound::unix)
+                .map(|bound| vec![bound])
+        }
+    };
+    bound.map_err(|error| Failure::message(Exit::Start, cannot_listen(place, &error, name)))
 }
 
 async fn bind_address(address: SocketAddr) -> io::Result<Bound> {
@@ -258,16 +269,16 @@ impl Place {
     }
 }
 
-/// Returns the message for a place that cannot be bound, with the next step.
-pub(crate) fn cannot_listen(place: &impl fmt::Display, error: &io::Error) -> String {
+/// Returns the message for a place of the setting `name` that cannot be bound, with the next step.
+pub(crate) fn cannot_listen(place: &impl fmt::Display, error: &io::Error, name: &str) -> String {
     let place = place.to_string();
     let is_unix = place.starts_with("unix:");
     let port = place.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     let why = match error.kind() {
         io::ErrorKind::AddrInUse if is_unix => {
-            "another process listens on it; stop that process, or choose another with --listen".to_owned()
+            format!("another process listens on it; stop that process, or choose another with --{name}")
         }
-        io::ErrorKind::AddrInUse => "address in use; choose another with --listen".to_owned(),
+        io::ErrorKind::AddrInUse => format!("address in use; choose another with --{name}"),
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address; use 0.0.0.0 or [::] for all addresses".to_owned()
         }
@@ -276,10 +287,9 @@ pub(crate) fn cannot_listen(place: &impl fmt::Display, error: &io::Error) -> Str
             "permission denied; let the server's user write to its directory".to_owned()
         }
         io::ErrorKind::PermissionDenied if port.is_some_and(|port| port < 1024) => {
-            "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with --listen"
-                .to_owned()
+            format!("ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with --{name}")
         }
-        _ => format!("{error}; choose another with --listen"),
+        _ => format!("{error}; choose another with --{name}"),
     };
     format!("cannot listen on {place}: {why}")
 }
@@ -304,7 +314,7 @@ mod tests {
         for (place, cases) in [("127.0.0.1:80", &tcp[..]), ("unix:/run/a.sock", &unix)] {
             let place: ListenAt = place.parse().expect("a place");
             for (kind, expected) in cases {
-                let message = cannot_listen(&place, &(*kind).into());
+                let message = cannot_listen(&place, &(*kind).into(), "listen");
                 let start = format!("cannot listen on {place}: ");
                 assert!(message.starts_with(&start) && message.contains(expected), "{message}");
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hoist_http::tls::Acceptor;
 use hoist_http::{Limits, LiveLimits};
+use hoist_server::observe::Metrics;
 use hoist_server::{Builder, Hoist, Running};
 use hoist_store::fs::LocalStore;
 use hoist_store::memory::MemoryStore;
@@ -28,6 +29,7 @@ pub(super) struct Reloader<'a> {
     pub(super) limits: &'a LiveLimits,
     pub(super) tls: Option<&'a Acceptor>,
     pub(super) listeners: usize,
+    pub(super) metrics: &'a Metrics,
     /// The status line while the server runs.
     pub(super) status: &'a str,
 }
@@ -56,7 +58,10 @@ impl Reloader<'_> {
     /// Reloads once. Returns the status line.
     async fn reload(&mut self) -> String {
         let (args, config, tls) = (self.args.clone(), self.config.clone(), self.tls.cloned());
-        let prepared = tokio::task::spawn_blocking(move || prepare(&args, &config, tls.as_ref())).await;
+        let metrics = self.metrics.clone();
+        let prepared =
+            tokio::task::spawn_blocking(move || prepare(&args, &config, tls.as_ref(), &metrics)).await;
+        self.metrics.reloaded(matches!(prepared, Ok(Ok(_))));
         match prepared {
             Ok(Ok(prepared)) => {
                 self.apply(prepared);
@@ -113,7 +118,12 @@ impl Reloader<'_> {
 }
 
 /// Reads and checks the configuration, and every file that it names. Blocks.
-fn prepare(args: &ServeArgs, running: &Config, tls: Option<&Acceptor>) -> Result<Prepared, Vec<ConfigError>> {
+fn prepare(
+    args: &ServeArgs,
+    running: &Config,
+    tls: Option<&Acceptor>,
+    metrics: &Metrics,
+) -> Result<Prepared, Vec<ConfigError>> {
     let new = Config::load(&args.flags, args.file.clone())?;
     let changes = running.changes(&new)?;
     let config = &changes.config;
@@ -137,7 +147,8 @@ fn prepare(args: &ServeArgs, running: &Config, tls: Option<&Acceptor>) -> Result
     let warnings = warnings.chain(remaining).collect();
     let tls = parts.tls.clone();
     // The store is that of the running server.
-    let builder = parts.hoist(config, Arc::new(MemoryStore::new())).map_err(|problem| vec![problem])?;
+    let builder =
+        parts.hoist(config, Arc::new(MemoryStore::new()), metrics).map_err(|problem| vec![problem])?;
     Ok(Prepared { changes, tls, builder, warnings })
 }
 
