@@ -14,6 +14,7 @@ mod giving_way;
 mod harness;
 mod housekeeping;
 mod issuers;
+mod metrics;
 mod operator;
 mod operator_modes;
 mod parts;
