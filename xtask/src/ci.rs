@@ -67,6 +67,7 @@ const INSTALLED: &[(&[&str], &str)] = &[
     (&["mandoc"], "mandoc"),
     (&["man"], "man-db"),
     (&["systemd-analyze"], "systemd"),
+    (&["promtool"], "prometheus"),
 ];
 
 /// Installs the programs that tests run, if they are missing and can be installed.

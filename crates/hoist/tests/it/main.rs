@@ -13,6 +13,7 @@ mod config_check;
 mod conformance;
 mod credentials;
 mod curl;
+mod dashboards;
 mod demo;
 mod descriptors;
 mod downloads;
