@@ -2,6 +2,7 @@
 //!
 //! `fs/local_store.rs` has the steps of each operation, `fs/layout.rs` the names on disk.
 
+pub use self::events_view::{EventsFound, read_events};
 pub use self::local_store::LocalStore;
 pub use self::options::{Durability, Headroom, NotADurability, Options};
 pub use self::setup::{is_in_use, make_directory};
@@ -11,6 +12,7 @@ mod content;
 mod data_dir;
 mod entry;
 mod event_dir;
+mod events_view;
 mod export;
 mod failure;
 mod free_space;

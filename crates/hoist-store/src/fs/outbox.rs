@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hoist_proto::types::{Fence, Timestamp, UploadId};
+use hoist_proto::types::{Fence, Offset, Timestamp, UploadId};
 use hoist_proto::upload::{PendingEvent, SinkKey, Upload};
 
 use super::data_dir::DataDir;
@@ -16,6 +16,7 @@ use super::local_store::{LocalStore, without_offset};
 use super::thread_pool::ThreadPool;
 use super::upload_lock::UploadLock;
 use super::write_queue::Queued;
+use crate::record::Record;
 use crate::store::outbox::{NAMESAKES_MAX, dead_name, remove_delivered, sinks_of, with_one_event};
 use crate::store::{
     DeadEvent, Delivery, Error, EventSource, Outbox, PendingSource, SourceListing, Store as _, StoreFuture,
@@ -48,7 +49,7 @@ impl Outbox for LocalStore {
                     let read = move || data_dir.gone.read_pending(&removed_name(id, number));
                     self.io_pool.call(read).await?
                 }
-                EventSource::Stored(id) => match self.peek(id).await? {
+                EventSource::Stored(id) => match self.durable_upload(id).await? {
                     Some(mut upload) if !upload.events.is_empty() => {
                         let read = move || Ok(data_dir.find_unlocked(id)?.map(|dir| dir.marks().read()));
                         let marks = self.io_pool.call(read).await?.unwrap_or_default();
@@ -153,6 +154,32 @@ impl Outbox for LocalStore {
             }
             data_dir.dead.remove(&name).map(|()| true)
         }))
+    }
+}
+
+impl LocalStore {
+    /// Returns an upload that is durable. Of a complete one only the record is read, because the content may have been moved
+    /// away.
+    async fn durable_upload(&self, id: UploadId) -> Result<Option<Upload>, Error> {
+        if let Some(known) = self.entries.cached(id, None) {
+            return known.map(Some);
+        }
+        let data_dir = Arc::clone(&self.data_dir);
+        let job = move || {
+            let Some(dir) = data_dir.find_unlocked(id)? else { return Ok((None, ParentDirs::NONE)) };
+            let found = dir.record()?.map(|found| found.record);
+            let Some(record) = found.filter(|record| record.upload.is_complete()) else {
+                return Ok((None, ParentDirs::NONE));
+            };
+            dir.sync()?;
+            let length = record.upload.length.map(|length| Offset::new(length.get()));
+            let discarded = record.discarded.or(length);
+            Ok((Some(upload_of(Record { discarded, ..record })), dir.parent.into()))
+        };
+        match self.syncer.call(job).await? {
+            None => self.peek(id).await,
+            complete => Ok(complete),
+        }
     }
 }
 

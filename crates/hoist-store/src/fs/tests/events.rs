@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use super::operations::event;
 use super::{open, upload};
-use crate::fs::LocalStore;
 use crate::fs::sys::Call;
 use crate::fs::sys::faults::Faults;
+use crate::fs::{EventsFound, LocalStore, read_events};
 use crate::store::{Error, EventSource, Outbox, Store};
 
 const ONE: Fence = Fence::new(1);
@@ -107,6 +107,57 @@ impl MapDeliveries for Vec<SinkKey> {
     fn map_deliveries(&self, kind: EventKind) -> Vec<(EventKind, SinkKey)> {
         self.iter().map(|sink| (kind, *sink)).collect()
     }
+}
+
+/// The view of an operator beside a running server.
+#[tokio::test]
+async fn all_events_are_read_beside_the_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    assert!(read_events(&directory.path().join("none"), &mut |_| {}).is_err());
+    let store = open(directory.path());
+    let (open, gone) = (created(), Upload { events: vec![event(EventKind::Created)], ..upload(2, None) });
+    stored(&store, &open).await;
+    stored(&store, &upload(3, None)).await;
+    stored(&store, &gone).await;
+    let sinks = open.events[0].sinks.clone();
+    let source = EventSource::Stored(open.id);
+    outbox(&store).mark_delivered(source, &open, &[(EventKind::Created, sinks[0])]).await.expect("notes");
+    outbox(&store).bury(source, &open, &open.events[0], sinks[1]).await.expect("buries");
+    let removed =
+        outbox(&store).remove_with_events(&gone, ONE).await.expect("removes").expect("events are left");
+    fs::create_dir_all(directory.path().join("open").join(upload(4, None).id.to_string())).expect("is made");
+    fs::write(directory.path().join("dead").join("other"), "{").expect("is written");
+    let mut found = Vec::new();
+    read_events(directory.path(), &mut |events| found.push(events)).expect("reads");
+    let brief = |found: &EventsFound| match found {
+        EventsFound::Pending(source, upload) => format!("{source:?} {}", upload.events[0].sinks.len()),
+        EventsFound::Dead(name, upload) => format!("{name} {}", upload.events[0].sinks.len()),
+        EventsFound::Unreadable(place, _) => place.clone(),
+    };
+    let mut found = found.iter().map(brief).collect::<Vec<_>>();
+    found.sort_unstable();
+    let mut expected = vec![
+        format!("{source:?} 1"),
+        format!("{removed:?} 3"),
+        format!("{}.created.{} 1", open.id, sinks[1]),
+        "dead/other".to_owned(),
+    ];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+/// A receiver may move the content of a finished upload away.
+#[tokio::test]
+async fn events_of_a_complete_upload_need_no_content() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let phase = Phase::Delivered(TargetResponse::of(StatusCode::CREATED));
+    let whole = Upload { phase, ..created() };
+    store.create_whole(&whole, vec![Bytes::from_static(b"hello")], ONE).await.expect("creates");
+    store.entries.forget_records();
+    let content = directory.path().join("done").join(whole.id.to_string()).join("content");
+    fs::remove_file(content).expect("was there");
+    assert_eq!(pending(&store, EventSource::Stored(whole.id)).await, whole.events[0].sinks);
 }
 
 /// A record that is cut, doubled or from a newer version stays as it is, and hides no other.
