@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
 use crate::hook::{Hook, NoHook};
 use crate::observe::{Log, Observer, Observers};
+use crate::outbox::Outbox;
 use crate::proxy::{Network, Proxies};
 use crate::shared::{Hoist, Settings, Shared};
 use crate::targets::{Keep, Target};
@@ -61,6 +62,7 @@ impl Hoist {
             backlog: Arc::default(),
             expiries: Arc::default(),
             orderly_ends: Arc::default(),
+            outbox: None,
             observers: Observers::new(vec![Arc::new(Log::default())]),
             policy,
             health: Arc::default(),
@@ -75,7 +77,7 @@ impl Hoist {
     /// with.
     ///
     /// Takes over the policy, settings, target, authentication, hook, observers, CORS, trusted proxies and quotas of
-    /// `builder`; its store, endpoint, key and clocks are ignored. Lifetimes apply to uploads that are created from now on.
+    /// `builder`; its store, endpoint, key, clocks and sinks of events are ignored. Lifetimes apply to uploads that are created from now on.
     /// A quota of bytes takes effect only if the endpoint was built with one, because bytes are not counted otherwise.
     pub fn reconfigure(&self, builder: Builder) {
         self.replace(builder.0);
@@ -112,6 +114,13 @@ impl Builder {
     /// Sets the options that are plain values.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.0.settings = settings;
+        self
+    }
+
+    /// Sets the recipients of events. Default: none. The store must keep events ([`Store::outbox`]). They are delivered
+    /// while the endpoint is [running](Hoist::start).
+    pub fn events(mut self, outbox: Outbox) -> Self {
+        self.0.outbox = Some(Arc::new(outbox));
         self
     }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gauge::Gauge;
 use crate::locked;
+use crate::request_scope::RequestScope;
 use crate::stopwatch::Stopwatch;
 
 /// The time a request waits for the previous holder of its upload. Only a slow disk or target takes this long.
@@ -93,6 +94,8 @@ struct Superseding {
 
 /// The right to read and change one upload, until dropped.
 pub(crate) struct Claim {
+    /// The request that holds it. Work without a request has the default.
+    pub(crate) scope: RequestScope,
     contender: Contender,
     fence: Fence,
     stop: Stop,
@@ -282,7 +285,8 @@ impl Claims {
 
     fn claim(&self, contender: Contender, stop: Stop, permit: OwnedSemaphorePermit) -> Claim {
         let fence = Fence::new(self.0.fences.fetch_add(1, Ordering::Relaxed) + 1);
-        Claim { contender, fence, stop, took_over: None, _permit: permit }
+        let scope = RequestScope::default();
+        Claim { scope, contender, fence, stop, took_over: None, _permit: permit }
     }
 }
 
@@ -321,6 +325,11 @@ impl Entry {
 impl Claim {
     pub(crate) fn id(&self) -> UploadId {
         self.contender.id
+    }
+
+    /// Returns the claim as that of a request.
+    pub(crate) fn of(self, scope: &RequestScope) -> Self {
+        Self { scope: scope.clone(), ..self }
     }
 
     pub(crate) fn fence(&self) -> Fence {

@@ -17,6 +17,8 @@ use crate::claim::{Claim, Denied, Occupied, Requester};
 use crate::intake::{self, Content};
 use crate::observe::Event;
 use crate::parts::{ClaimedParent, IndexedPart};
+use crate::request_facts::RequestFacts;
+use crate::request_scope::RequestScope;
 use crate::shared::{Hoist, Shared};
 use crate::upload_id;
 
@@ -27,6 +29,7 @@ pub(crate) struct Admitted {
     part: Option<IndexedPart>,
     /// True if the id was made up for this request.
     is_fresh: bool,
+    scope: RequestScope,
 }
 
 /// A request that has been decided.
@@ -67,9 +70,9 @@ impl Hoist {
         body: &mut B,
     ) -> Result<Engaged, Refusal> {
         let shared = self.shared();
-        let Admitted { mut request, part, is_fresh } = admitted;
+        let Admitted { mut request, part, is_fresh, scope } = admitted;
         let parent = match part {
-            Some(part) => Some(Box::pin(ClaimedParent::claim(shared, part, &request)).await?),
+            Some(part) => Some(Box::pin(ClaimedParent::claim(shared, part, &request, &scope)).await?),
             None => None,
         };
         let claim = match family_from {
@@ -85,6 +88,7 @@ impl Hoist {
                 claim => claim?, // ends the transfer of the request before this one
             },
         };
+        let claim = claim.of(&scope);
         // After the claim, so never stale. No upload has an id that was made up for this request; if one did, the store would
         // refuse to create it.
         let (claim, known) = if is_fresh { (claim, None) } else { self.load(claim).await? };
@@ -137,7 +141,16 @@ impl Shared {
         let principal = self.auth.admit(head).await?;
         let is_fresh = decoded.subject == Subject::Fresh;
         let (request, part) = self.name(decoded, principal)?;
-        Ok(Admitted { request, part, is_fresh })
+        Ok(Admitted { request, part, is_fresh, scope: self.scope(head) })
+    }
+
+    /// Returns what operations on the upload see of the request. Its facts are copied only if they may be needed.
+    fn scope(&self, head: &Parts) -> RequestScope {
+        if self.outbox.is_some() {
+            RequestScope::new(RequestFacts::of(head))
+        } else {
+            RequestScope::default()
+        }
     }
 
     /// Answers an offset query from memory: the answer is that of a claim, a load and a decision at this moment. Returns it

@@ -117,7 +117,7 @@ impl Claimed {
             Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
                 Err(Reason::Unavailable(Duration::from_secs(1)).into())
             }
-            Decision::Create(upload, plan) => {
+            Decision::Create(mut upload, plan) => {
                 let is_empty = matches!(&self.request.operation, Operation::Create(create) if create.content.bytes == Some(0));
                 let content_bytes = if is_empty { Some(0) } else { content_bytes };
                 shared.ledger.ready().await?;
@@ -137,7 +137,7 @@ impl Claimed {
                     Err(_) if is_empty => Resumed::empty(),
                     Err(body) => body,
                 };
-                let writer = shared.create(&self.claim, &upload, &mut reservation).await?;
+                let writer = shared.create(&self.claim, &mut upload, &mut reservation).await?;
                 transport.has_content = !body.is_end_stream();
                 let intake = intake(shared, self.claim, upload, plan, writer, reservation, transport);
                 Ok(Step::Receives(Box::new(intake), Box::new(body)))

@@ -142,8 +142,12 @@ impl Shared {
         keeps_content: bool,
     ) -> Result<Finished, Refusal> {
         let from = Some(Stage::of(&upload));
-        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
-        let transition = Transition { upload: &upload, from, to: Stage::of(&upload), keeps_content };
+        let (mut upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
+        let to = Stage::of(&upload);
+        if let Some(kind) = to.event() {
+            self.tell(claim, &mut upload, kind);
+        }
+        let transition = Transition { upload: &upload, from, to, keeps_content };
         self.apply(claim, transition).await.map_err(error::during("commit", upload.id))?;
         Ok(Finished { upload, reply })
     }

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod cors;
 mod digest;
 mod discover;
+mod dispatch;
 mod download;
 mod engage;
 mod error;
@@ -37,8 +38,8 @@ mod nested;
 pub mod observe;
 pub mod operator;
 mod orderly;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks and events"))]
 mod outbound;
+pub mod outbox;
 mod parts;
 mod pause;
 mod pending_parts;
@@ -46,8 +47,8 @@ mod program;
 mod progress;
 pub mod proxy;
 mod readiness;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks and events"))]
 mod request_facts;
+mod request_scope;
 mod route;
 mod running;
 mod service;
@@ -58,7 +59,6 @@ pub mod targets;
 mod tombstones;
 mod transition;
 mod transport_handles;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks and events"))]
 mod tusd_event;
 mod unverified;
 mod upload_id;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::refusal::{InterruptCause, Refusal};
 use hoist_proto::types::Timestamp;
-use hoist_proto::upload::{Family, Upload};
+use hoist_proto::upload::{EventKind, Family, Upload};
 use http::{Method, StatusCode, Version};
 
 pub use feed::{LiveEvent, RefusedRequest};
@@ -84,6 +84,8 @@ pub enum Event<'a> {
     Refused(&'a RequestEvent, &'a Refusal),
     /// A request has ended, refused or not.
     Answered(&'a RequestEvent),
+    /// An attempt to deliver an event to a sink has ended.
+    Delivery(&'a EventDelivery<'a>),
 }
 
 /// The upload of an event.
@@ -262,6 +264,32 @@ pub struct RequestEvent {
     pub bytes_sent: u64,
     /// The time from the head of the request to the end of the response.
     pub duration: Duration,
+}
+
+/// An attempt to deliver an event of the outbox to a sink.
+#[derive(Clone, Copy, Debug)]
+pub struct EventDelivery<'a> {
+    /// The sink, without what may be secret.
+    pub sink: &'a str,
+    /// The type of the event.
+    pub kind: EventKind,
+    /// The outcome of the attempt.
+    pub outcome: EventOutcome,
+    /// The duration of the attempt.
+    pub took: Duration,
+    /// The time since the event.
+    pub age: Duration,
+}
+
+/// The outcome of an attempt to deliver an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// The sink has taken the event.
+    Delivered,
+    /// It has not; the attempt is repeated.
+    Failed,
+    /// It has not, for a week, and no further attempt is made.
+    GivenUp,
 }
 
 /// The observers of an endpoint.

@@ -52,6 +52,7 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks"))]
     pub(crate) fields: HeaderMap,
     pub(crate) content: Bytes,
 }

@@ -45,6 +45,10 @@ impl Hoist {
         let (hoist, stopped) = (self.clone(), stop.clone());
         let (sweep_interval, interval) = watch::channel(sweep_interval);
         tasks.spawn(async move { Box::pin(hoist.sweep_at(interval, stopped)).await });
+        if let Some(outbox) = self.shared().outbox.clone() {
+            let (hoist, stopped) = (self.clone(), stop.clone());
+            tasks.spawn(async move { Box::pin(outbox.run(hoist, stopped)).await });
+        }
         tasks.close();
         Running { hoist: self.clone(), tasks, recovered, sweep_interval, stop: stop.drop_guard() }
     }

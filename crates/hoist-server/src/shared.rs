@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use crate::claim::{Claim, Claims};
 use crate::health::{FreeSpace, Health};
 use crate::{admission, auth, backlog, clock, cors, digest, error, expiries, hook, observe, orderly};
-use crate::{locked, pending_parts, proxy, targets, tombstones, upload_id};
+use crate::{locked, outbox, pending_parts, proxy, targets, tombstones, upload_id};
 
 /// The upload endpoint as a tower service. Clones share one endpoint, also its [changes](Hoist::reconfigure).
 ///
@@ -59,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) backlog: Arc<backlog::Backlog>,
     pub(crate) expiries: Arc<expiries::Expiries>,
     pub(crate) orderly_ends: Arc<orderly::OrderlyEnds>,
+    pub(crate) outbox: Option<Arc<outbox::Outbox>>,
     pub(crate) observers: observe::Observers,
     pub(crate) health: Arc<Health>,
     /// Held by the sweep that the operator has asked for.
@@ -150,6 +151,11 @@ impl Hoist {
         self.shared.tasks.wait().await;
     }
 
+    /// Returns the state of each sink of events.
+    pub fn sinks(&self) -> Vec<outbox::SinkStatus> {
+        self.shared.outbox.as_ref().map(|outbox| outbox.status()).unwrap_or_default()
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -200,6 +206,7 @@ impl Shared {
             backlog: Arc::clone(&running.backlog),
             expiries: Arc::clone(&running.expiries),
             orderly_ends: Arc::clone(&running.orderly_ends),
+            outbox: running.outbox.clone(),
             health: Arc::clone(&running.health),
             sweep_asked_for: Arc::clone(&running.sweep_asked_for),
             free_space: Arc::clone(&running.free_space),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hoist_proto::types::{Timestamp, UploadId};
 use hoist_proto::upload::Upload;
-use hoist_store::store::{Error, UploadGroup, UploadSummary};
+use hoist_store::store::{Error, EventSource, UploadGroup, UploadSummary};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -121,6 +121,9 @@ impl Hoist {
         let found = |summary: &UploadSummary| {
             ledger.found(summary);
             unfinished.note(summary);
+            if let Some(outbox) = &self.shared().outbox {
+                outbox.found(EventSource::Stored(summary.id), &summary.pending_sinks);
+            }
         };
         let seen = self.survey(group, pace, found).await?;
         ledger.filled(match group {
@@ -182,7 +185,7 @@ impl Hoist {
             }
             tracing::info!(uploads = swept.seen, due, "counted the stored uploads");
         };
-        stop.run_until_cancelled(catching_up).await;
+        stop.run_until_cancelled(Box::pin(catching_up)).await;
     }
 
     /// Counts a group beside requests, however often the store has to be asked.

@@ -1,11 +1,13 @@
 //! The transitions in the life of an upload, and the one place where a store records them.
 //!
 //! A [`Transition`] is a value: it is written to the store first, and only then does the process act on it and tell its
-//! [observers](crate::observe). Hooks and an outbox of events, which may delay or refuse a change, attach to
-//! [`Shared::apply`], which knows every transition but a creation, and to [`Shared::create`].
+//! [observers](crate::observe). Its event for the [outbox](crate::outbox) is part of the record that is written. Hooks, which
+//! may delay or refuse a change, attach to [`Shared::apply`], which knows every transition but a creation, and to
+//! [`Shared::create`].
 
 use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::upload::{Composition, IndexedParts, Phase, Upload};
+use hoist_proto::types::Offset;
+use hoist_proto::upload::{Composition, EventKind, IndexedParts, Phase, Upload};
 use hoist_store::store::{Error, UploadGroup, Writer};
 
 use crate::admission::Reservation;
@@ -58,7 +60,30 @@ impl Removal {
     }
 }
 
+impl Removal {
+    /// Returns the event that tells of the removal of an upload in a stage. None tells that an upload has expired which had
+    /// ended before.
+    fn event(self, from: Option<Stage>) -> Option<EventKind> {
+        let had_ended = matches!(from, Some(Stage::Delivered | Stage::Failed));
+        match self {
+            Self::Cancelled => Some(EventKind::Terminated),
+            _ if had_ended => None,
+            Self::Expired => Some(EventKind::Expired),
+            Self::PartGone | Self::Discarded => Some(EventKind::Failed),
+        }
+    }
+}
+
 impl Stage {
+    /// Returns the event that tells of the change to this stage, but for those of creations and removals.
+    pub(crate) fn event(self) -> Option<EventKind> {
+        match self {
+            Self::Delivered => Some(EventKind::Finished),
+            Self::Failed => Some(EventKind::Failed),
+            Self::Open | Self::Received | Self::Removed(_) => None,
+        }
+    }
+
     pub(crate) fn of(upload: &Upload) -> Self {
         match upload.phase {
             Phase::Open => Self::Open,
@@ -74,12 +99,16 @@ impl Shared {
     pub(crate) async fn create(
         &self,
         claim: &Claim,
-        upload: &Upload,
+        upload: &mut Upload,
         reservation: &mut Reservation,
     ) -> Result<Box<dyn Writer>, Refusal> {
+        self.tell(claim, upload, EventKind::Created);
         let created = self.store.create(upload, claim.fence()).await;
         let writer = created.map_err(error::during("create", upload.id))?;
         reservation.stored();
+        if let Some(outbox) = &self.outbox {
+            outbox.created(upload);
+        }
         self.follow(&Transition { upload, from: None, to: Stage::Open, keeps_content: true });
         Ok(writer)
     }
@@ -88,7 +117,7 @@ impl Shared {
     pub(crate) async fn create_empty(
         &self,
         claim: &Claim,
-        upload: &Upload,
+        upload: &mut Upload,
         mut reservation: Reservation,
     ) -> Result<(), Refusal> {
         let mut writer = self.create(claim, upload, &mut reservation).await?;
@@ -103,10 +132,10 @@ impl Shared {
 
     /// Records a transition in the store, then in this process.
     pub(crate) async fn apply(&self, claim: &Claim, transition: Transition<'_>) -> Result<(), Error> {
-        let Transition { upload, to, keeps_content, .. } = transition;
+        let Transition { upload, from, to, keeps_content } = transition;
         let fence = claim.fence();
         match to {
-            Stage::Removed(_) => self.store.remove(upload.id, fence).await?,
+            Stage::Removed(removal) => self.remove_from_store(claim, upload, removal.event(from)).await?,
             // The answer and the end of the content are one step: after a crash between two steps, no later run would
             // know that the content is superfluous.
             Stage::Delivered | Stage::Failed if !keeps_content => {
@@ -116,8 +145,34 @@ impl Shared {
                 self.store.commit(upload, fence).await?;
             }
         }
+        if let (Some(outbox), Some(kind)) = (&self.outbox, to.event()) {
+            outbox.committed(upload, kind);
+        }
         self.follow(&transition);
         Ok(())
+    }
+
+    /// Adds an event to the record of an upload, if a sink wants it.
+    pub(crate) fn tell(&self, claim: &Claim, upload: &mut Upload, kind: EventKind) {
+        if let Some(outbox) = &self.outbox {
+            let offset = if kind == EventKind::Created { Offset::ZERO } else { upload.offset.offset() };
+            outbox.tell(upload, kind, offset, self.clock.now(), &claim.scope.facts);
+        }
+    }
+
+    /// Removes an upload, but for the events that are not delivered.
+    async fn remove_from_store(
+        &self,
+        claim: &Claim,
+        upload: &Upload,
+        kind: Option<EventKind>,
+    ) -> Result<(), Error> {
+        let Some(outbox) = &self.outbox else { return self.store.remove(upload.id, claim.fence()).await };
+        let mut last = upload.clone();
+        if let Some(kind) = kind {
+            self.tell(claim, &mut last, kind);
+        }
+        outbox.remove(&*self.store, last, kind, claim.fence()).await
     }
 
     /// Reports a transition to the observers.

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::types::Length;
-use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
+use hoist_proto::types::{Length, Offset};
+use hoist_proto::upload::{Composition, EventKind, Phase, TargetResponse, Upload};
 use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 
@@ -108,7 +108,7 @@ impl Shared {
     pub(crate) async fn create_whole(
         &self,
         claim: &Claim,
-        upload: Upload,
+        mut upload: Upload,
         plan: &Plan,
         whole: Whole,
         mut reservation: admission::Reservation,
@@ -116,8 +116,12 @@ impl Shared {
     ) -> Result<Reply, Refusal> {
         let Whole { content, length, answer } = whole;
         let (policy, now) = (&self.policy, self.clock.now());
+        self.tell(claim, &mut upload, EventKind::Created);
         let received = Upload { length: Some(length), phase: Phase::Received, ..upload.clone() };
-        let (record, _) = engine::deliver(received, answer.clone(), true, policy, now);
+        let (mut record, _) = engine::deliver(received, answer.clone(), true, policy, now);
+        if let Some((outbox, kind)) = self.outbox.as_ref().zip(Stage::of(&record).event()) {
+            outbox.tell(&mut record, kind, Offset::new(length.get()), now, &claim.scope.facts);
+        }
         let mut transfer =
             ActiveTransfer::begin(&self.observers, transport.transport, length > Length::new(0));
         let began = Stopwatch::start();
@@ -128,6 +132,9 @@ impl Shared {
         transfer.ending = TransferEnding::Complete;
         drop(transfer);
         reservation.stored();
+        if let Some(outbox) = &self.outbox {
+            outbox.created_whole(Upload { offset: stored, ..record });
+        }
         self.follow(&Transition { upload: &upload, from: None, to: Stage::Open, keeps_content: true });
         if let (Some(interim), Some(announcement)) = (transport.interim, transport.announcement) {
             // A peer that cannot be reached is gone.

@@ -61,6 +61,9 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/stopwatch.rs",
             "crates/hoist-server/src/gauge.rs",
             "crates/hoist-server/src/operator/list.rs",
+            // Monotonic clock: the times of attempts to deliver events, and the duration of each.
+            "crates/hoist-server/src/outbox.rs",
+            "crates/hoist-server/src/dispatch.rs",
             // Monotonic clock: the number of log lines in a second, and waiting for standard error.
             "crates/hoist/src/cmd/serve/log.rs",
             "crates/hoist/src/cmd/serve/log/writer.rs",

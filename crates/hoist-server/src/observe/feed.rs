@@ -109,6 +109,7 @@ impl Observer for Feed {
             | Event::InterimSent
             | Event::Arrived(_)
             | Event::Interop(_)
+            | Event::Delivery(_)
             | Event::Answered(_) => return,
         };
         // Fails only if the last subscriber has left meanwhile.

@@ -46,7 +46,9 @@ impl Observer for Log {
             | Event::Replayed
             | Event::InterimSent
             | Event::Arrived(_)
-            | Event::Interop(_) => {}
+            | Event::Interop(_)
+            // Failures are logged where they are handled.
+            | Event::Delivery(_) => {}
         }
     }
 }

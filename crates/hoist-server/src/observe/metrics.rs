@@ -276,6 +276,7 @@ impl Observer for Metrics {
             | Event::Interrupted(..)
             | Event::Arrived(_)
             | Event::Refused(..)
+            | Event::Delivery(_)
             | Event::Answered(_) => {}
         }
     }

@@ -35,12 +35,12 @@ impl Shared {
         }
         let parts: Vec<_> = ids.iter().map(|id| seen.get(id).cloned().flatten()).collect();
         drop(seen);
-        let upload = composition::compose(create, request, &parts, &self.policy, self.clock.now())?;
+        let mut upload = composition::compose(create, request, &parts, &self.policy, self.clock.now())?;
         drop(parts);
         self.ledger.ready().await?;
         self.hook.before_create(&upload).await?;
         let reservation = self.ledger.admit(&upload, Some(0), client)?;
-        self.create_empty(claim, &upload, reservation).await?;
+        self.create_empty(claim, &mut upload, reservation).await?;
         self.pending_parts.add(&upload);
         let id = upload.id;
         let composed = match self.try_join(claim, upload.clone()).await {

@@ -11,6 +11,7 @@ use hoist_proto::upload::{Composition, IndexedParts, Part, Phase, State, Upload}
 use crate::claim::{Claim, Occupied};
 use crate::error;
 use crate::pending_parts::PartRequest;
+use crate::request_scope::RequestScope;
 use crate::shared::Shared;
 use crate::transition::Removal;
 
@@ -46,12 +47,14 @@ impl ClaimedParent {
         shared: &Shared,
         part: IndexedPart,
         request: &UploadRequest,
+        scope: &RequestScope,
     ) -> Result<Self, Refusal> {
         let claim = shared.claims.take_idle(part.parent).await.map_err(|occupied| match occupied {
             // The token names an upload that receives content of its own.
             Occupied::Transferring(transfer) => Reason::ConflictingParts.with_state(transfer.state),
             Occupied::Busy => Reason::Busy.into(),
         })?;
+        let claim = claim.of(scope);
         let mut known = match shared.fetch(&claim).await? {
             Some(parent) => Some(shared.refreshed(parent).await?),
             None => None,
@@ -183,10 +186,11 @@ impl Shared {
     ) -> Result<bool, Refusal> {
         let Operation::Create(create) = &request.operation else { return Ok(false) };
         let request = UploadRequest { id: part.parent, ..request.clone() };
-        let parent = composition::create_indexed(create, &request, part.part, &self.policy, self.clock.now());
+        let mut parent =
+            composition::create_indexed(create, &request, part.part, &self.policy, self.clock.now());
         self.ledger.ready().await?;
         let reservation = self.ledger.admit(&parent, Some(0), client)?;
-        self.create_empty(claim, &parent, reservation).await?;
+        self.create_empty(claim, &mut parent, reservation).await?;
         Ok(true)
     }
 
