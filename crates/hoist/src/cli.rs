@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod events;
 pub(crate) mod examples;
 mod exclusion;
 
@@ -16,6 +17,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Su
 
 pub(crate) use self::check::Check;
 pub(crate) use self::client::{ConnectionArgs, Demo, Ls, ProxyArgs, Put, UploadArgs, UploadRef};
+pub(crate) use self::events::{EventsLs, EventsOf, EventsRetry, EventsVerb};
 pub(crate) use self::exclusion::Exclusion;
 use crate::config::{Flags, SETTINGS, TimeSpan, Values, former_name};
 use crate::exit;
@@ -61,6 +63,11 @@ pub(crate) enum Verb {
     /// Run a demonstration: upload a file to a local server over a link that keeps breaking, and compare the bytes.
     #[command(after_help = examples::help("demo"))]
     Demo(Demo),
+    /// Show and settle the events that a server is to deliver.
+    ///
+    /// `ls` and `show` read the data directory, also beside a running server.
+    #[command(subcommand)]
+    Events(EventsVerb),
     /// Print the DNS HTTPS record (RFC 9460) for the configuration of `serve`.
     #[command(after_help = examples::help_after(SETTINGS_OF_SERVE, "dns-record"))]
     DnsRecord(DnsRecord),
@@ -133,6 +140,7 @@ impl Cli {
             Verb::Put(put) => put.connection.json,
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.json,
             Verb::Check(check) => check.connection.json,
+            Verb::Events(verb) => verb.json(),
             Verb::Ls(Ls { json }) | Verb::Config(ConfigVerb::Check { json, .. }) => *json,
             _ => false,
         }

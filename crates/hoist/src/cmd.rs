@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod demo;
 mod dns_record;
+mod events;
 mod lookup;
 mod ls;
 mod manual;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, 
         Verb::Check(args) => check::run(&args, output),
         Verb::Ls(_) => ls::run(output),
         Verb::Demo(args) => demo::run(&args, output),
+        Verb::Events(verb) => events::run(&verb, output),
         Verb::DnsRecord(args) => dns_record::run(&args, output),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { directory } => manual::run(directory.as_deref(), output),

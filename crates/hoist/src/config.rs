@@ -23,6 +23,7 @@ use hoist_proto::policy::Policy;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
+use hoist_server::outbox::Sink;
 use hoist_server::proxy::Network;
 use hoist_server::{Interims, Locations};
 use hoist_store::fs::{Durability, Headroom};
@@ -96,6 +97,7 @@ pub(crate) struct Config {
     pub(crate) completes_at_length: bool,
     pub(crate) auth: AuthConfig,
     pub(crate) hook: Option<HookConfig>,
+    pub(crate) events: EventsConfig,
     pub(crate) quotas: Quotas,
     pub(crate) limits: hoist_http::Limits,
     pub(crate) sweep_interval: Duration,
@@ -153,6 +155,21 @@ pub(crate) struct AdminConfig {
     pub(crate) socket_mode: u32,
     /// True if the metrics have those of tusd.
     pub(crate) has_tusd_metrics: bool,
+}
+
+/// The sinks of events.
+#[derive(Clone, Debug)]
+pub(crate) struct EventsConfig {
+    pub(crate) sinks: Vec<SinkConfig>,
+    /// The time limit of programs.
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SinkConfig {
+    /// The sink, without its secrets.
+    pub(crate) sink: Sink,
+    pub(crate) secret_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,22 +381,29 @@ impl HookConfig {
     /// # Errors
     /// Returns the reason why it cannot be run, with the next step.
     pub(crate) fn require_program(&self) -> Result<(), String> {
-        let program = &self.program;
-        let is_executable =
-            |path: &Path| path.metadata().is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
-        let candidates: Vec<PathBuf> = if program.contains('/') {
-            vec![program.into()]
-        } else {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).map(|directory| directory.join(program)).collect()
-        };
-        let mut files = candidates.iter().filter(|path| path.is_file()).peekable();
-        let first = files.peek().map(|path| path.display().to_string());
-        match first {
-            None => Err(format!("program {program} not found; write its full path")),
-            Some(_) if files.any(|path| is_executable(path)) => Ok(()),
-            Some(first) => Err(format!("{first} is not executable; run chmod +x {first}")),
-        }
+        require_program(&self.program)
+    }
+}
+
+/// Searches a program in `PATH`, as a shell would.
+///
+/// # Errors
+/// Returns the reason why it cannot be run, with the next step.
+pub(crate) fn require_program(program: &str) -> Result<(), String> {
+    let is_executable =
+        |path: &Path| path.metadata().is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
+    let candidates: Vec<PathBuf> = if program.contains('/') {
+        vec![program.into()]
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).map(|directory| directory.join(program)).collect()
+    };
+    let mut files = candidates.iter().filter(|path| path.is_file()).peekable();
+    let first = files.peek().map(|path| path.display().to_string());
+    match first {
+        None => Err(format!("program {program} not found; write its full path")),
+        Some(_) if files.any(|path| is_executable(path)) => Ok(()),
+        Some(first) => Err(format!("{first} is not executable; run chmod +x {first}")),
     }
 }
 

@@ -84,6 +84,21 @@ const MAN: &[Example] = &[
     example("Install the pages of all commands", "hoist man ~/.local/share/man/man1"),
 ];
 
+const EVENTS_LS: &[Example] =
+    &[example("List what is to be delivered, and what was given up", "hoist events ls --data /srv/hoist")];
+const EVENTS_SHOW: &[Example] = &[example(
+    "Print an event as its sinks receive it",
+    "hoist events show 1m6rt34g64vr34c1m6rt34g64r.finished --data /srv/hoist",
+)];
+const EVENTS_RETRY: &[Example] = &[example(
+    "Have all events delivered again that were given up",
+    "hoist events retry --all --data /srv/hoist",
+)];
+const EVENTS_DROP: &[Example] = &[example(
+    "Forget all events of an upload",
+    "hoist events drop 1m6rt34g64vr34c1m6rt34g64r --data /srv/hoist",
+)];
+
 /// Returns the examples of a command, such as `put` or `config check`.
 pub(crate) fn of(command: &str) -> &'static [Example] {
     match command {
@@ -96,6 +111,10 @@ pub(crate) fn of(command: &str) -> &'static [Example] {
         "cancel" => CANCEL,
         "ls" => LS,
         "check" => CHECK,
+        "events ls" => EVENTS_LS,
+        "events show" => EVENTS_SHOW,
+        "events retry" => EVENTS_RETRY,
+        "events drop" => EVENTS_DROP,
         "demo" => DEMO,
         "dns-record" => DNS_RECORD,
         "completions" => COMPLETIONS,

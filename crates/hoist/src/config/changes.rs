@@ -68,8 +68,8 @@ impl fmt::Display for Change {
             let joined = texts.as_ref().map(|texts| texts.join(","));
             joined.map_or_else(|| "unset".to_owned(), |text| text.escape_debug().to_string())
         };
-        // The arguments of a command may be secret.
-        if self.name == "hook-command" {
+        // The arguments of a command may be secret, and so may a URL.
+        if matches!(self.name, "hook-command" | "events") {
             return write!(f, "{} (changed)", self.name);
         }
         write!(f, "{} {} -> {}", self.name, text(&self.from), text(&self.to))

@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use super::settings::{self, SETTINGS, Values};
+use super::settings::{self, SETTINGS, Setting, Values};
 
 /// The layer that a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Layers {
             let name = key.get_ref().as_ref();
             match settings::find(name) {
                 None => errors.push(ConfigError::new(&source, unknown(name, settings::nearest(name)))),
-                Some(setting) => match texts(value.get_ref(), setting.values) {
+                Some(setting) => match texts(value.get_ref(), setting) {
                     Ok(texts) => drop(layers.insert(setting.name, SettingValue { texts, source })),
                     Err(wrong) => errors.push(ConfigError::in_setting(&source, name, wrong)),
                 },
@@ -175,10 +175,15 @@ fn hint(nearest: Option<&str>) -> String {
     )
 }
 
-fn texts(value: &DeValue<'_>, taken: Values) -> Result<Vec<String>, String> {
-    let many = taken == Values::Many;
+fn texts(value: &DeValue<'_>, setting: &Setting) -> Result<Vec<String>, String> {
+    let many = setting.values == Values::Many;
     match value {
-        DeValue::Boolean(on) if taken == Values::Switch => Ok(vec![if *on { "on" } else { "off" }.into()]),
+        DeValue::Array(values) if setting.has_sections && !values.is_empty() => {
+            values.iter().map(|value| section_or_text(value.get_ref())).collect()
+        }
+        DeValue::Boolean(on) if setting.values == Values::Switch => {
+            Ok(vec![if *on { "on" } else { "off" }.into()])
+        }
         DeValue::Array(values) if many && values.is_empty() => {
             Err("is an empty list; leave the key out".into())
         }
@@ -189,6 +194,22 @@ fn texts(value: &DeValue<'_>, taken: Values) -> Result<Vec<String>, String> {
         }
         value => text(value).map(|text| vec![text]),
     }
+}
+
+/// Returns a section as JSON, for a setting that may have several.
+fn section_or_text(value: &DeValue<'_>) -> Result<String, String> {
+    let DeValue::Table(section) = value else { return text(value) };
+    let value = |value: &DeValue<'_>| match value {
+        DeValue::Array(values) => {
+            let texts = values.iter().map(|value| text(value.get_ref())).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, String>(serde_json::Value::from(texts))
+        }
+        value => text(value).map(serde_json::Value::from),
+    };
+    let members =
+        section.iter().map(|(key, member)| Ok((key.get_ref().to_string(), value(member.get_ref())?)));
+    let members = members.collect::<Result<serde_json::Map<_, _>, String>>()?;
+    Ok(serde_json::Value::Object(members).to_string())
 }
 
 fn text(value: &DeValue<'_>) -> Result<String, String> {

@@ -3,6 +3,7 @@
 //! All errors are collected, so that an operator sees them at once.
 
 mod auth;
+mod events;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -66,6 +67,7 @@ impl SettingsReader<'_> {
             ),
             auth: self.auth(),
             hook: self.hook(),
+            events: self.events(),
             quotas: self.quotas(),
             limits,
             sweep_interval: self.positive_span("sweep-interval"),

@@ -64,6 +64,8 @@ fn example(setting: &Setting) -> &'static str {
         "tus-disable" => "termination",
         "cors-header" => "X-Csrf-Token",
         "hook-command" => "/usr/local/bin/approve-upload",
+        "events" => "https://example.org/events",
+        "events-secret-file" => "/etc/hoist/events.secret",
         "retain" => "30d",
         "workers" => "4",
         _ => match setting.value {

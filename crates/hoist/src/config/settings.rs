@@ -20,6 +20,8 @@ pub(crate) struct Setting {
     /// The words that the setting accepts, if these are a closed set; completion offers them. Empty otherwise.
     pub(crate) words: &'static [&'static str],
     pub(crate) reload: Reload,
+    /// True if each value may be a section of the file, like `[[events]]`.
+    pub(crate) has_sections: bool,
 }
 
 /// The effect of a changed setting when a running server reads its configuration again (SIGHUP).
@@ -62,6 +64,11 @@ impl Setting {
     /// Returns the setting with another effect of a reload.
     const fn on_reload(self, reload: Reload) -> Self {
         Self { reload, ..self }
+    }
+
+    /// Returns the setting with sections in the file.
+    const fn or_sections(self) -> Self {
+        Self { has_sections: true, ..self }
     }
 
     /// Returns whether the setting takes several values.
@@ -122,6 +129,7 @@ const TARGET: &str = "Target";
 const AUTH: &str = "Authentication and TLS";
 const CORS: &str = "CORS";
 const HOOKS: &str = "Hooks";
+const EVENTS: &str = "Events";
 const LIMITS: &str = "Limits";
 const OPERATION: &str = "Operation";
 const ADMIN: &str = "Admin";
@@ -129,11 +137,31 @@ const ADMIN: &str = "Admin";
 type Text = &'static str;
 
 const fn one(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
-    Setting { name, value, values: Values::One, default, help, heading, words: &[], reload: Reload::Live }
+    Setting {
+        name,
+        value,
+        values: Values::One,
+        default,
+        help,
+        heading,
+        words: &[],
+        reload: Reload::Live,
+        has_sections: false,
+    }
 }
 
 const fn many(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
-    Setting { name, value, values: Values::Many, default, help, heading, words: &[], reload: Reload::Live }
+    Setting {
+        name,
+        value,
+        values: Values::Many,
+        default,
+        help,
+        heading,
+        words: &[],
+        reload: Reload::Live,
+        has_sections: false,
+    }
 }
 
 const fn switch(heading: Text, name: Text, help: Text) -> Setting {
@@ -146,6 +174,7 @@ const fn switch(heading: Text, name: Text, help: Text) -> Setting {
         heading,
         words: &["on", "off"],
         reload: Reload::Live,
+        has_sections: false,
     }
 }
 
@@ -366,6 +395,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Command to run before an upload is created: gets JSON on stdin, exits with 0 to accept (no shell; arguments may be quoted)",
     ),
     one(HOOKS, "hook-timeout", "TIME", Some("10s"), "Time limit of the hook command"),
+    many(
+        EVENTS,
+        "events",
+        "SINK",
+        None,
+        "Recipient of events, delivered at least once: `http://...`, `https://...`, or `exec:PROGRAM` with the event on stdin; in the file also sections `[[events]]` with url, format, secret-file, types",
+    )
+    .or_sections()
+    .on_reload(Reload::Restart),
+    one(
+        EVENTS,
+        "events-format",
+        "FORMAT",
+        Some("cloudevents"),
+        "Format of events: `cloudevents` (CloudEvents 1.0) or `tusd` (the JSON of tusd's hooks)",
+    )
+    .of(&["cloudevents", "tusd"])
+    .on_reload(Reload::Restart),
+    one(
+        EVENTS,
+        "events-secret-file",
+        "FILE",
+        None,
+        "Secrets that sign each event (Standard Webhooks), one `whsec_...` a line; several lines sign several times",
+    )
+    .on_reload(Reload::Restart),
     one(
         LIMITS,
         "keep-free",
@@ -516,6 +571,9 @@ mod tests {
             "data",
             "durability",
             "new-key",
+            "events",
+            "events-format",
+            "events-secret-file",
             "max-h2-memory",
             "workers",
             "log-format",

@@ -78,6 +78,36 @@ fn a_former_name_of_a_setting_stays_valid() {
 }
 
 #[test]
+fn sections_of_sinks_are_read_and_their_mistakes_reported() {
+    let sections = "[[events]]\nurl = \"https://a:b@e.example/in?x\"\nformat = \"tusd\"\nsecret-file = \"own\"\n\
+        types = [\"finished\", \"failed\"]\n[[events]]\nurl = \"http://127.0.0.1:1/\"\n";
+    let config = of(&[], &[], &format!("events-secret-file = \"all\"\n{sections}")).expect("sound");
+    let files = config.events.sinks.iter().map(|sink| sink.secret_file.clone()).collect::<Vec<_>>();
+    assert_eq!(files, [Some("own".into()), Some("all".into())]);
+    let printed = config.to_string();
+    let again = of(&[], &[], &printed).expect("what is printed can be read");
+    assert_eq!(again.events.sinks.len(), 2);
+    let wrong = |toml: &str| {
+        let errors = of(&[], &[], toml).expect_err("is wrong");
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    for (toml, expected) in [
+        ("events = \"ftp://e\"", "not a sink of events"),
+        ("events = []", "empty list"),
+        ("[[events]]\nformat = \"tusd\"", "missing field `url`"),
+        ("[[events]]\nurl = \"http://e\"\nsecret = \"s\"", "unknown field `secret`"),
+        ("[[events]]\nurl = \"http://e\"\nformat = \"xml\"", "`xml`"),
+        ("[[events]]\nurl = \"http://e\"\ntypes = [\"progress\"]", "`progress`"),
+        ("[[events]]\nurl = \"exec:\"", "names no program"),
+        ("[[listen]]\nurl = \"http://e\"", "listen"),
+        ("events-secret-file = \"s\"", "has no effect without --events"),
+    ] {
+        let wrong = wrong(toml);
+        assert!(wrong.contains(expected), "{toml}: {wrong}");
+    }
+}
+
+#[test]
 fn each_setting_changes_the_configuration() {
     // A valid, non-default value for each setting.
     let all = "listen = \"127.0.0.1:0\"\nsocket-mode = 600\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
@@ -86,7 +116,8 @@ fn each_setting_changes_the_configuration() {
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\naccept-forms = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\njwt-main-issuer = \"i\"\nhook-command = \"h 'x y'\"\n\
-        hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
+        hook-timeout = \"1s\"\nevents = [{ url = \"https://e.example/in\", types = [\"finished\"] }, \"exec:t 'a b'\"]\n\
+        events-format = \"tusd\"\nevents-secret-file = \"s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\nmax-h2-memory = \"10MiB\"\n\
         drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog-format = \"json\"\nlog-level = \"debug\"\nlog-requests = true\n\
         admin = \"[::1]:9\"\nadmin-token-file = \"t\"\nadmin-socket-mode = 660\nmetrics-compat = \"tusd\"\n";
@@ -122,6 +153,15 @@ fn each_setting_changes_the_configuration() {
     assert_eq!(config.auth, AuthConfig::Jwt { keys, audiences, issuers, main_issuer: Some("i".into()) });
     let hook = HookConfig { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
     assert_eq!(config.hook, Some(hook));
+    let sinks = config.events.sinks.iter().map(|SinkConfig { sink, secret_file }| {
+        (sink.to_string(), secret_file.as_deref().and_then(Path::to_str).map(str::to_owned))
+    });
+    let secret = || Some("s".to_owned());
+    assert_eq!(
+        sinks.collect::<Vec<_>>(),
+        [("https://e.example".to_owned(), secret()), ("exec:t".to_owned(), secret())]
+    );
+    assert_eq!(config.events.timeout, seconds(1));
     let quotas = Quotas {
         open_max: Some(3),
         open_max_each: None,

@@ -13,6 +13,7 @@ use hoist_server::auth::{Anyone, Authenticator, Unusable};
 use hoist_server::hook::command::Command;
 use hoist_server::hook::{Hook, NoHook};
 use hoist_server::observe::{Log, Metrics, Observer};
+use hoist_server::outbox::{NotASecret, Outbox, Secret};
 use hoist_server::targets::Files;
 use hoist_server::{BadEndpoint, Builder, Hoist, Settings};
 use hoist_store::fs::make_directory;
@@ -20,7 +21,10 @@ use hoist_store::memory::MemoryStore;
 use hoist_store::store::Store;
 
 use super::certificate;
-use crate::config::{AuthConfig, Config, ConfigError, JwtKeys, TargetConfig, TlsFiles};
+use crate::config::{
+    AuthConfig, Config, ConfigError, EventsConfig, JwtKeys, SinkConfig, TargetConfig, TlsFiles,
+    require_program,
+};
 
 /// The components of a server, except for its store.
 pub(crate) struct Components {
@@ -30,6 +34,7 @@ pub(crate) struct Components {
     files: Option<Files>,
     /// The tokens of the admin listener.
     pub(crate) admin_tokens: Option<Tokens>,
+    events: Option<Outbox>,
     /// Reasons for which the server would run, but serve no client.
     pub(crate) lockouts: Vec<(Lockout, ConfigError)>,
 }
@@ -95,10 +100,11 @@ impl Components {
         if let Err(error) = Hoist::builder(Arc::new(MemoryStore::new())).endpoint(&config.endpoint) {
             note("endpoint", error.to_string());
         }
+        let events = events(&config.events, &mut note);
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { tls, auth: auth.by, hook, files, admin_tokens, lockouts })
+        Ok(Self { tls, auth: auth.by, hook, files, admin_tokens, events, lockouts })
     }
 
     /// Builds the upload service on a store, observed by `metrics` if there is an admin listener.
@@ -134,6 +140,10 @@ impl Components {
                 downloads: config.downloads,
                 accepts_forms: config.accepts_forms,
             });
+        let builder = match self.events {
+            Some(events) => builder.events(events),
+            None => builder,
+        };
         let (Some(files), TargetConfig::Files { directory, .. }) = (self.files, &config.target) else {
             return Ok(builder);
         };
@@ -145,6 +155,32 @@ impl Components {
         })?;
         Ok(builder.target(files))
     }
+}
+
+/// Builds the outbox, if there are sinks, and reads their secrets.
+fn events(config: &EventsConfig, note: &mut impl FnMut(&str, String)) -> Option<Outbox> {
+    if config.sinks.is_empty() {
+        return None;
+    }
+    let mut sinks = Vec::new();
+    for SinkConfig { sink, secret_file } in &config.sinks {
+        if let Some(Err(wrong)) = sink.program().map(|program| require_program(&program.to_string_lossy())) {
+            note("events", wrong);
+        }
+        let secrets = secret_file.as_ref().map(|file| {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            Secret::parse_lines(&text).map_err(|line| match line {
+                0 => format!("{} has no secret; add a line `whsec_...`", file.display()),
+                line => format!("line {line} of {} is {NotASecret}", file.display()),
+            })
+        });
+        match secrets.transpose() {
+            Ok(secrets) => sinks.push(sink.clone().secrets(secrets.unwrap_or_default())),
+            Err(wrong) => note("events-secret-file", wrong),
+        }
+    }
+    Outbox::new(sinks, config.timeout).map_err(|error| note("events", error.to_string())).ok()
 }
 
 //= TOK-SEC-02
