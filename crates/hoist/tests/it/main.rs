@@ -17,6 +17,7 @@ mod dashboards;
 mod demo;
 mod descriptors;
 mod downloads;
+mod events;
 mod failing_disks;
 mod faulty_proxy;
 mod foreign_servers;
