@@ -110,6 +110,11 @@ pub(crate) fn is_torn(bytes: &[u8]) -> bool {
     version == VERSION && !is_intact(bytes)
 }
 
+/// Returns the line of a record that states the time of the upload's creation.
+pub(crate) fn creation_line(created: Timestamp) -> String {
+    format!("\n  \"created_ms\": {},\n", created.millis())
+}
+
 const CHECKSUM: &str = "  \"sha256\": \"";
 const CLOSING: &str = "\"\n}\n";
 

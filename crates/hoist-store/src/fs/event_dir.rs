@@ -100,7 +100,8 @@ impl EventDir {
     /// Notes deliveries of a record, and removes it once all its events are delivered.
     pub(super) fn mark(&self, name: &str, delivered: &[Delivery]) -> Result<(), Error> {
         let Some(record) = self.read(name)? else { return Ok(()) };
-        let marks = self.with_marks(name, |place| place.add(delivered))?.unwrap_or_default();
+        let add = |place: Place<'_, OwnedFd>| place.add(delivered).map(|()| place.read());
+        let marks = self.with_marks(name, add)?.unwrap_or_default();
         let mut events = record.upload.events;
         remove_delivered(&mut events, |delivery| marks.contains(delivery));
         if events.is_empty() { self.remove(name) } else { Ok(()) }

@@ -80,15 +80,12 @@ impl<F: AsFd> Place<'_, F> {
         marks
     }
 
-    /// Adds deliveries to the notes, and returns all.
-    pub(super) fn add(&self, delivered: &[Delivery]) -> Result<Marks, Error> {
+    /// Adds deliveries to the notes.
+    pub(super) fn add(&self, delivered: &[Delivery]) -> Result<(), Error> {
         let mut marks = self.attribute();
         marks.0.extend(delivered);
         match sys::set_delivered(&self.file, marks.text().as_bytes()) {
-            Ok(()) => {
-                marks.0.append(&mut self.small_file().0);
-                return Ok(marks);
-            }
+            Ok(()) => return Ok(()),
             Err(errno) if sys::is_unsupported(errno) => {}
             Err(Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE) => {}
             Err(errno) => return Err(failed("noting deliveries", errno)),
@@ -96,8 +93,7 @@ impl<F: AsFd> Place<'_, F> {
         marks.0.append(&mut self.small_file().0);
         let doing = |errno| failed("noting deliveries in a file", errno);
         let file = self.directory.new_file(self.name, OFlags::TRUNC).map_err(doing)?;
-        sys::write_all(&file, 0, &mut [IoSlice::new(marks.text().as_bytes())]).1.map_err(doing)?;
-        Ok(marks)
+        sys::write_all(&file, 0, &mut [IoSlice::new(marks.text().as_bytes())]).1.map_err(doing)
     }
 
     fn attribute(&self) -> Marks {

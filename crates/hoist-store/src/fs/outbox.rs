@@ -77,12 +77,12 @@ impl Outbox for LocalStore {
             }
             // The directory first: if the upload is replaced meanwhile, the note is lost with the old directory.
             if let Some(dir) = data_dir.find_unlocked(id)? {
-                let stored = match entries.known_creation(id) {
-                    None => dir.record()?.map(|found| found.record.upload.created),
-                    known => known,
+                let is_the_same = match entries.known_creation(id) {
+                    Some(known) => known == created,
+                    None => dir.states_creation(created)?,
                 };
-                if stored == Some(created) {
-                    return dir.marks().add(&delivered).map(drop);
+                if is_the_same {
+                    return dir.marks().add(&delivered);
                 }
             }
             match data_dir.gone.find_removed(id, created)? {

@@ -6,7 +6,7 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
-use hoist_proto::types::UploadId;
+use hoist_proto::types::{Timestamp, UploadId};
 use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
@@ -70,6 +70,17 @@ impl UploadDir {
             return Ok(Some(StoredRecord { record: self.parse_record(&bytes)?, is_draft }));
         }
         Ok(None)
+    }
+
+    /// Returns whether the record states this time of creation. Reads it for that alone, without a check.
+    pub(super) fn states_creation(&self, created: Timestamp) -> Result<bool, Error> {
+        let line = record::creation_line(created);
+        for name in [RECORD, DRAFT, RECORD] {
+            if let Some(bytes) = self.bytes_of(name)? {
+                return Ok(bytes.windows(line.len()).any(|window| window == line.as_bytes()));
+            }
+        }
+        Ok(false)
     }
 
     /// Fails if an earlier version has marked the content as damaged. This version repairs such content instead.

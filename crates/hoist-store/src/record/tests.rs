@@ -64,6 +64,13 @@ fn the_sample_of_version_1_is_readable_forever() {
 }
 
 #[test]
+fn a_record_states_its_creation_in_a_line_of_its_own() {
+    let text = String::from_utf8(SAMPLE.to_vec()).expect("the sample is text");
+    assert_eq!(text.matches(&super::creation_line(sample().upload.created)).count(), 1);
+    assert!(!text.contains(&super::creation_line(sample().upload.touched)));
+}
+
+#[test]
 fn every_torn_or_edited_record_is_refused() {
     for end in 0..SAMPLE.len() {
         assert!(matches!(from_bytes(&SAMPLE[..end]), Err(Error::Damaged(_))), "cut at {end}");
