@@ -88,6 +88,32 @@ pub enum Event<'a> {
     Delivery(&'a EventDelivery<'a>),
 }
 
+impl Event<'_> {
+    /// Returns whether the event is a measure: a number that only counts together with others.
+    pub(crate) fn is_measure(&self) -> bool {
+        match self {
+            Self::TransferBegan(_)
+            | Self::TransferEnded(..)
+            | Self::Stored(_)
+            | Self::Resumed(_)
+            | Self::TookOver(_)
+            | Self::Synced(_)
+            | Self::Targeted(..)
+            | Self::Replayed
+            | Self::InterimSent
+            | Self::Arrived(_)
+            | Self::Interop(_) => true,
+            Self::Created(_)
+            | Self::Received(_)
+            | Self::Ended(..)
+            | Self::Removed(..)
+            | Self::Interrupted(..)
+            | Self::Refused(..)
+            | Self::Answered(_) => false,
+        }
+    }
+}
+
 /// The upload of an event.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadEvent<'a> {
