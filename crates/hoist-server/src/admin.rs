@@ -120,6 +120,7 @@ impl Admin {
             uploads_open: self.hoist.shared().ledger.open_uploads(),
             free_bytes: free_space::free_bytes(&self.hoist).await,
             connections_open: self.connections.open(),
+            sinks: self.hoist.sinks(),
         };
         let format = if self.has_tusd_names { Format::Tusd } else { Format::accepted(fields) };
         answer::document(format.media_type(), self.metrics.encode(format, sample))

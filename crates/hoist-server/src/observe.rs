@@ -109,6 +109,7 @@ impl Event<'_> {
             | Self::Removed(..)
             | Self::Interrupted(..)
             | Self::Refused(..)
+            | Self::Delivery(_)
             | Self::Answered(_) => false,
         }
     }

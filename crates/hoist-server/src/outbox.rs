@@ -93,6 +93,8 @@ pub struct SinkStatus {
     pub key: SinkKey,
     /// The number of events that are to be delivered.
     pub pending: u64,
+    /// The time since the oldest of them, or since the start of the process if that is later; zero if there is none.
+    pub oldest: Duration,
     /// The number of attempts that run.
     pub sending: usize,
     /// True if the last attempts have all failed, so that one at a time is made.
@@ -137,6 +139,7 @@ impl Outbox {
                 name: sink.to_string(),
                 key: sink.key(),
                 pending: lane.pending(),
+                oldest: lane.oldest().map(|oldest| oldest.elapsed()).unwrap_or_default(),
                 sending: lane.sending(),
                 is_unreachable: lane.is_unreachable(),
             }

@@ -21,7 +21,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::{Event, Observer, Outcome, TargetOutcome, TransferEnding, Transport, UploadEvent};
-use instruments::{Distribution, Each, KnownGauge, Unit};
+use crate::outbox::SinkStatus;
+use instruments::{Distribution, Each, KnownGauge, PerSink, Unit};
 use tusd::TusdCounts;
 
 /// The bounds of times that a client waits for, in nanoseconds: 100 µs to 10 s.
@@ -93,6 +94,8 @@ struct Inner {
     interim_sent: Counter,
     answers_replayed: Counter,
     store_free_bytes: KnownGauge,
+    outbox_pending: PerSink,
+    outbox_oldest: PerSink,
     config_reload_ok: Gauge,
     tusd: TusdCounts,
 }
@@ -124,12 +127,13 @@ struct Waits {
 }
 
 /// The numbers that are read when they are asked for, and not counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) uploads_open: usize,
     /// `None` if the store does not know.
     pub(crate) free_bytes: Option<u64>,
     pub(crate) connections_open: usize,
+    pub(crate) sinks: Vec<SinkStatus>,
 }
 
 /// The format of the text.
@@ -197,6 +201,18 @@ impl Metrics {
                 "Bytes that uploads may still take in the store",
                 KnownGauge::default(),
             ),
+            outbox_pending: add(
+                new,
+                "outbox_pending",
+                "Events that are to be delivered to a sink",
+                PerSink::default(),
+            ),
+            outbox_oldest: add(
+                new,
+                "outbox_oldest_seconds",
+                "Time since the oldest event that is to be delivered to a sink",
+                PerSink::default(),
+            ),
             config_reload_ok: add(
                 new,
                 "config_reload_ok",
@@ -215,7 +231,12 @@ impl Metrics {
 
     /// Returns all metrics as text.
     pub(crate) fn encode(&self, format: Format, sample: Sample) -> String {
-        let Sample { uploads_open, free_bytes, connections_open } = sample;
+        let Sample { uploads_open, free_bytes, connections_open, sinks } = sample;
+        #[expect(clippy::cast_precision_loss, reason = "a sample is a floating point number")]
+        let pending = sinks.iter().map(|sink| (sink.key.to_string(), sink.pending as f64));
+        self.0.outbox_pending.set(pending.collect());
+        let oldest = sinks.iter().map(|sink| (sink.key.to_string(), sink.oldest.as_secs_f64()));
+        self.0.outbox_oldest.set(oldest.collect());
         self.0.uploads.open.set(i64::try_from(uploads_open).unwrap_or(i64::MAX));
         self.0.store_free_bytes.set(free_bytes);
         let mut written = String::new();

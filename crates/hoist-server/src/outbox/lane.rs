@@ -66,6 +66,8 @@ struct Work {
 struct Record {
     source: EventSource,
     serial: u64,
+    /// The time of its first event, or that at which this process found it.
+    since: Instant,
     /// The events that are to be delivered.
     events: u64,
     view: Option<Arc<Upload>>,
@@ -141,6 +143,11 @@ impl Lane {
         self.held + self.spilled
     }
 
+    /// Returns the time since which the oldest record waits. Records that are not in memory are younger, as a rule.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.works.values().flat_map(|work| &work.records).map(|record| record.since).min()
+    }
+
     /// Returns the number of attempts that run.
     pub(crate) fn sending(&self) -> usize {
         self.sending
@@ -212,7 +219,7 @@ impl Lane {
         self.views += usize::from(view.is_some());
         self.held += events;
         let (serial, delivered) = (self.serial, Kinds::default());
-        let record = Record { source, serial, events, view, delivered, has_more: false };
+        let record = Record { source, serial, since: at, events, view, delivered, has_more: false };
         let due = &mut self.due;
         let work = self.works.entry(id).or_insert_with(|| {
             due.insert((at, id));

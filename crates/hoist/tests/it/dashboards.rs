@@ -39,7 +39,9 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 /// Starts a server that has taken an upload.
 async fn served(home: &ServerDir, admin: &str, flags: &[&str]) -> Server {
-    let server = Server::start(home, &[&["--admin", admin], flags].concat());
+    // A sink that nothing listens on, so that there is one.
+    let flags = [&["--admin", admin, "--events", "http://127.0.0.1:9/"], flags].concat();
+    let server = Server::start(home, &flags);
     let upload = TestRequest::new("POST", "film").sized(b"0123456789");
     assert_eq!(server.request(Transport::H1, upload).await.status, 204);
     server

@@ -124,6 +124,33 @@ impl EncodeMetric for KnownGauge {
     }
 }
 
+/// A gauge for each sink of events, by its key. The configuration decides which there are. Without sinks it has no samples.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PerSink(Arc<Mutex<Vec<(String, f64)>>>);
+
+impl PerSink {
+    pub(super) fn set(&self, values: Vec<(String, f64)>) {
+        *locked(&self.0) = values;
+    }
+}
+
+impl EncodeMetric for PerSink {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (sink, value) in &*locked(&self.0) {
+            encoder.encode_family(&[("sink", sink.as_str())])?.encode_gauge(value)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        locked(&self.0).is_empty()
+    }
+}
+
 impl EncodeMetric for Distribution {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Buckets { unit, bounds, counts, sum } = &*self.0;

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::*;
 
 fn scrape(format: Format) -> String {
-    let sample = Sample { uploads_open: 3, free_bytes: Some(7), connections_open: 2 };
+    let sample = Sample { uploads_open: 3, free_bytes: Some(7), connections_open: 2, sinks: Vec::new() };
     Metrics::new("1.2.3").encode(format, sample)
 }
 
@@ -65,7 +65,10 @@ fn a_histogram_counts_each_observation_in_the_bucket_of_its_bound() {
         metrics.observe(&Event::Synced(Duration::from_millis(millis)));
     }
     for format in [Format::OpenMetrics, Format::Prometheus] {
-        let text = metrics.encode(format, Sample { uploads_open: 0, free_bytes: None, connections_open: 0 });
+        let text = metrics.encode(
+            format,
+            Sample { uploads_open: 0, free_bytes: None, connections_open: 0, sinks: Vec::new() },
+        );
         let of = |suffix: &str| {
             let series = format!("hoist_sync_seconds_{suffix} ");
             let line = text.lines().find(|line| line.starts_with(&series)).expect("a sample");
