@@ -138,8 +138,13 @@ fn encode(bencher: Bencher<'_, '_>, name: &str) {
     };
     let reply = Reply::Stored { id: ID, created: true, state };
     let limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
-    let context =
-        Context { base: "/uploads", limits: &limits, now: Timestamp::from_millis(0), lifetime: None };
+    let context = Context {
+        base: "/uploads",
+        alias: None,
+        limits: &limits,
+        now: Timestamp::from_millis(0),
+        lifetime: None,
+    };
     bencher.bench_local(|| dialect.encode(black_box(&reply), &context));
 }
 

@@ -129,6 +129,8 @@ fn check_announcement(dialect: Dialect, head: &Parts, operation: &Operation) {
         semantics: create.semantics,
         owner: None,
         composition: create.composition.clone(),
+        alias: None,
+        file: None,
         origin: create.origin.clone(),
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
@@ -145,7 +147,7 @@ fn check_announcement(dialect: Dialect, head: &Parts, operation: &Operation) {
 
 fn context() -> Context<'static> {
     const NONE: Limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
-    Context { base: "/uploads", limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
+    Context { base: "/uploads", alias: None, limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
 }
 
 /// Returns the parts of an operation that encoding preserves.

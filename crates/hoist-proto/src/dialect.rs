@@ -110,6 +110,8 @@ pub enum Strictness {
 pub struct Context<'a> {
     /// The URL of the endpoint as the client sees it; absolute where the server knows its origin.
     pub base: &'a str,
+    /// The path of the upload below the endpoint, if it is not its id.
+    pub alias: Option<&'a str>,
     /// The limits that responses report.
     pub limits: &'a Limits,
     /// The time of the response.
@@ -249,7 +251,7 @@ impl Dialect {
             Self::Token(form) => form.encode(reply),
             Self::Ietf(speaker) => speaker.encode(reply, context),
             Self::Tus1(speaker) => speaker.encode(reply, context),
-            Self::Conventional => conventional::encode(reply, context.base),
+            Self::Conventional => conventional::encode(reply, context),
         }
     }
 

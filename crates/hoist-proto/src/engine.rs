@@ -188,6 +188,8 @@ fn new_upload(create: &Create, request: &UploadRequest, policy: &Policy, now: Ti
         semantics: create.semantics,
         owner: request.principal.clone(),
         composition: create.composition.clone(),
+        alias: None,
+        file: None,
         origin: create.origin.clone(),
         created: now,
         touched: now,

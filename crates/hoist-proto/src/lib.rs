@@ -25,6 +25,7 @@
 //! # Ok::<(), http::Error>(())
 //! ```
 
+pub mod amendment;
 pub mod base64;
 pub mod client;
 pub mod dialect;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::amendment::Amendment;
 use crate::types::{Length, Offset};
 use crate::upload::State;
 
@@ -134,6 +135,13 @@ pub enum Reason {
         /// The detail for the client.
         detail: String,
     },
+    /// A hook declined the request, and may want another answer than the usual one.
+    Declined {
+        /// The thing that it declined.
+        what: Declined,
+        /// Its changes to the answer.
+        amendment: Box<Amendment>,
+    },
     /// Too many uploads are open.
     TooManyUploads {
         /// The limit.
@@ -163,6 +171,17 @@ impl Reason {
     }
 }
 
+/// A thing that a hook declines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declined {
+    /// The creation of an upload.
+    Creation,
+    /// More content of an upload, which is removed.
+    Content,
+    /// The cancellation of an upload.
+    Cancellation,
+}
+
 /// A limit on sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeLimit {
@@ -187,4 +206,6 @@ pub enum InterruptCause {
     ShuttingDown,
     /// The operator of the server ended the transfer. The client may continue at once.
     ByOperator,
+    /// A hook stopped the upload.
+    Stopped,
 }

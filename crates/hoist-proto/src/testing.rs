@@ -63,6 +63,8 @@ pub fn upload(id: UploadId) -> Upload {
         semantics: SEMANTICS,
         owner: None,
         composition: Composition::Direct,
+        alias: None,
+        file: None,
         origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
         created,
         touched: created,

@@ -25,6 +25,11 @@ pub struct Upload {
     pub owner: Option<Principal>,
     /// The source of its content.
     pub composition: Composition,
+    /// The path of its URL below the endpoint, if a hook has chosen one in place of the id.
+    pub alias: Option<String>,
+    /// The path of its file below the directory of a target that has one: as a hook has chosen it, and once the file is
+    /// there, as it is.
+    pub file: Option<String>,
     /// The request that created it, for the target.
     pub origin: Origin,
     /// The time of its creation.
@@ -51,6 +56,11 @@ impl Upload {
         self.lifetime.map(|lifetime| self.touched.plus(lifetime))
     }
 
+    /// Returns the path of its URL below the endpoint. A token upload has no URL, and this is its id.
+    pub fn url_path(&self) -> String {
+        self.alias.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
     /// Returns whether it has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires().is_some_and(|end| end <= now)
@@ -65,6 +75,11 @@ impl Upload {
             Composition::Direct | Composition::Part | Composition::Indexed(_) => 0,
         };
         (fields + parts) as u64
+    }
+
+    /// Returns whether hooks and events tell of it. Numbered parts of a token have none, because their whole has.
+    pub fn has_events(&self) -> bool {
+        !(self.composition == Composition::Part && self.family == Family::Token)
     }
 
     /// Returns whether no more content can be appended.

@@ -14,7 +14,7 @@ use axum::routing::get;
 use hoist_server::fs::{LocalStore, Options};
 use hoist_server::http::StatusCode;
 use hoist_server::store::{BoxFuture, Error};
-use hoist_server::targets::{Representation, Target};
+use hoist_server::targets::{Delivery, Representation, Target};
 use hoist_server::types::Offset;
 use hoist_server::upload::TargetResponse;
 use hoist_server::{BoxError, Hoist, Running};
@@ -24,10 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 struct CountLines;
 
 impl Target for CountLines {
-    fn deliver<'a>(
-        &'a self,
-        representation: Representation<'a>,
-    ) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
         Box::pin(async move {
             let Representation { upload, store, .. } = representation;
             let mut content = store.read(upload.id, Offset::ZERO).await?;
@@ -37,7 +34,7 @@ impl Target for CountLines {
             }
             let mut response = TargetResponse::of(StatusCode::CREATED);
             response.content = format!("{lines} lines\n").into_bytes();
-            Ok(response)
+            Ok(response.into())
         })
     }
 

@@ -3,6 +3,7 @@
 mod body;
 
 use bytes::Bytes;
+use hoist_proto::amendment::Amendment;
 use hoist_proto::dialect::{self, Context, Dialect};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Reason, Refusal};
@@ -12,6 +13,7 @@ use http::{HeaderValue, Response, header};
 pub use body::Body;
 
 use crate::meter::Summary;
+use crate::request_scope::RequestScope;
 
 /// A response of the endpoint.
 pub type Answer = Response<Body>;
@@ -21,7 +23,10 @@ pub(crate) fn encode(
     dialect: Option<Dialect>,
     outcome: Result<Reply, Refusal>,
     context: &Context<'_>,
+    scope: &RequestScope,
 ) -> Answer {
+    let alias = scope.alias();
+    let context = &Context { alias: alias.as_deref(), ..*context };
     let (dialect, reply) = match (dialect, outcome) {
         (Some(dialect), Ok(reply)) => (dialect, reply),
         (None, Ok(_)) => return refused(None, &Reason::Internal.into(), context),
@@ -32,11 +37,36 @@ pub(crate) fn encode(
         _ => Body::default(),
     });
     answer.extensions_mut().insert(Summary { dialect: Some(dialect.family()), refusal: None });
+    amended(answer, &scope.amendment())
+}
+
+/// Makes the changes of a hook to an answer.
+fn amended(mut answer: Answer, amendment: &Amendment) -> Answer {
+    let Amendment { status, fields, .. } = amendment;
+    if let Some(status) = status {
+        *answer.status_mut() = *status;
+    }
+    if let Some(content) = amendment.content_with(answer.status()) {
+        answer.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+        answer = answer.map(|_| Body::from(content.to_owned()));
+    }
+    for name in fields.keys() {
+        answer.headers_mut().remove(name);
+    }
+    answer.headers_mut().extend(fields.clone());
     answer
 }
 
 /// Encodes a refusal in the dialect of the request, if it has one.
 pub(crate) fn refused(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
+    let answer = described(dialect, refusal, context);
+    match &refusal.reason {
+        Reason::Declined { amendment, .. } => amended(answer, amendment),
+        _ => answer,
+    }
+}
+
+fn described(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
     let head =
         dialect.map_or_else(|| dialect::refused(None, refusal), |dialect| dialect.refuse(refusal, context));
     if !dialect.is_some_and(|dialect| dialect.uses_plain_text_errors()) {
@@ -44,7 +74,7 @@ pub(crate) fn refused(dialect: Option<Dialect>, refusal: &Refusal, context: &Con
     }
     // For clients that show it to the user.
     let mut answer = head.map(|()| Body::from(format!("{}\n", refusal.detail())));
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.headers_mut().insert(header::CONTENT_TYPE, TEXT);
     summarize(&mut answer, dialect, refusal);
     answer
 }
@@ -67,6 +97,7 @@ pub(crate) fn kept(refusal: &Refusal) -> TargetResponse {
     answer
 }
 
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(crate) const PROBLEM: &str = "application/problem+json";
 
 /// Writes a refusal as a problem document (RFC 9457).

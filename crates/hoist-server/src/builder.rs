@@ -13,7 +13,7 @@ use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
 use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
-use crate::hook::{Hook, NoHook};
+use crate::hook::Hooks;
 use crate::observe::{Log, Observer, Observers};
 use crate::outbox::Outbox;
 use crate::proxy::{Network, Proxies};
@@ -45,7 +45,8 @@ impl Hoist {
             store,
             target: Arc::new(Keep),
             auth: Arc::new(Anyone),
-            hook: Arc::new(NoHook),
+            hooks: Hooks::default(),
+            hook_queue: Arc::default(),
             settings: Settings::default(),
             cors: Cors::default(),
             cors_headers: cors::allowed(&[]),
@@ -76,7 +77,7 @@ impl Hoist {
     /// Replaces the settings for requests that begin from now on. Requests that are running keep the settings they began
     /// with.
     ///
-    /// Takes over the policy, settings, target, authentication, hook, observers, CORS, trusted proxies and quotas of
+    /// Takes over the policy, settings, target, authentication, hooks, observers, CORS, trusted proxies and quotas of
     /// `builder`; its store, endpoint, key, clocks and sinks of events are ignored. Lifetimes apply to uploads that are created from now on.
     /// A quota of bytes takes effect only if the endpoint was built with one, because bytes are not counted otherwise.
     pub fn reconfigure(&self, builder: Builder) {
@@ -136,9 +137,9 @@ impl Builder {
         self
     }
 
-    /// Sets the hook that may reject a creation. Default: none.
-    pub fn hook(mut self, hook: Arc<dyn Hook>) -> Self {
-        self.0.hook = hook;
+    /// Sets the receivers that are asked and told at fixed points in the life of an upload. Default: none.
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.0.hooks = hooks;
         self
     }
 

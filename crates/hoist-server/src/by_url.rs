@@ -13,6 +13,7 @@ use crate::answer::{self, Answer};
 use crate::download::download;
 use crate::engage::{Admitted, Engaged, FamilyFrom, unsupported};
 use crate::intake::Content;
+use crate::request_scope::RequestScope;
 use crate::shared::{Hoist, Shared};
 
 impl Hoist {
@@ -23,19 +24,20 @@ impl Hoist {
         head: &Parts,
         body: B,
         context: &Context<'_>,
+        scope: &RequestScope,
     ) -> Result<Answer, Refusal> {
         let shared = self.shared();
         let Resource::Upload(id) = resource else { return Err(Reason::NotFound.into()) };
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
         let decoded = Decoded { subject: Subject::Id(id), family: Family::Conventional, operation };
-        let mut admitted = shared.admit(decoded, head).await?;
+        let mut admitted = shared.admit(decoded, head, scope.clone()).await?;
         if head.method == Method::HEAD
             && let Some((family, reply)) = shared.answer_from_memory(&mut admitted, FamilyFrom::Upload)
             && unsupported(family, &head.method).is_none()
         {
-            return Ok(answer::encode(shared.dialect_of(family), Ok(reply), context));
+            return Ok(answer::encode(shared.dialect_of(family), Ok(reply), context, scope));
         }
-        Box::pin(self.run_by_url(head, body, context, admitted)).await
+        Box::pin(self.run_by_url(head, body, context, admitted, scope)).await
     }
 
     async fn run_by_url<B: Content>(
@@ -44,11 +46,12 @@ impl Hoist {
         mut body: B,
         context: &Context<'_>,
         admitted: Admitted,
+        scope: &RequestScope,
     ) -> Result<Answer, Refusal> {
         let shared = self.shared();
         let claimed = match self.engage(FamilyFrom::Upload, admitted, &head.method, &mut body).await? {
             Engaged::Answered(family, outcome) => {
-                return Ok(answer::encode(shared.dialect_of(family), outcome, context));
+                return Ok(answer::encode(shared.dialect_of(family), outcome, context, scope));
             }
             Engaged::Claimed(claimed) => claimed,
         };
@@ -66,7 +69,7 @@ impl Hoist {
             (Decision::Answer(reply), None) => Ok(reply.clone()),
             (_, None) => self.own(|shared| async move { claimed.answer(&shared).await }).await,
         };
-        Ok(answer::encode(shared.dialect_of(family), outcome, context))
+        Ok(answer::encode(shared.dialect_of(family), outcome, context, scope))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use hoist_proto::dialect::tus1;
 use hoist_proto::engine::{self, Decision, UploadRequest};
-use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
+use hoist_proto::operation::{Append, Decoded, Operation, Reply, Subject};
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{Principal, UploadId};
 use hoist_proto::upload::{Composition, Family, Upload};
@@ -17,7 +17,6 @@ use crate::claim::{Claim, Denied, Occupied, Requester};
 use crate::intake::{self, Content};
 use crate::observe::Event;
 use crate::parts::{ClaimedParent, IndexedPart};
-use crate::request_facts::RequestFacts;
 use crate::request_scope::RequestScope;
 use crate::shared::{Hoist, Shared};
 use crate::upload_id;
@@ -92,11 +91,17 @@ impl Hoist {
         // After the claim, so never stale. No upload has an id that was made up for this request; if one did, the store would
         // refuse to create it.
         let (claim, known) = if is_fresh { (claim, None) } else { self.load(claim).await? };
+        if let Some(known) = &known {
+            scope.set_alias(known.alias.as_deref());
+        }
         if family_from == FamilyFrom::Upload {
             request.family = shared.family_of(known.as_ref(), &request)?;
         }
         Box::pin(intake::know_size(&claim, shared, &mut request, known.as_ref(), body)).await?;
         let mut decision = shared.decide(known.as_ref(), &request);
+        if let (Some(refusal), Some(known)) = (scope.refused_finish(), &known) {
+            decision = unfinished(decision, refusal, known, &request.operation);
+        }
         if let Decision::Refuse(refusal) = &mut decision
             && refusal.reason == Reason::NotFound
             && shared.tombstones.knows(request.id, request.principal.as_ref())
@@ -132,25 +137,36 @@ impl Hoist {
     }
 }
 
+/// Returns a decision about an upload that has all its content, and of which a hook has just refused that it is complete. A
+/// request that would complete it gets the hook's refusal, and others learn that it is not complete.
+fn unfinished(mut decision: Decision, refusal: Refusal, upload: &Upload, operation: &Operation) -> Decision {
+    let completes = |append: &Append| append.at == upload.offset.offset() && append.content.bytes == Some(0);
+    if matches!(operation, Operation::Append(append) if completes(append)) {
+        decision = Decision::Refuse(Refusal { state: Some(upload.into()), ..refusal });
+    }
+    match &mut decision {
+        Decision::Refuse(Refusal { state: Some(state), .. })
+        | Decision::Answer(Reply::State { state, .. }) => state.complete = false,
+        _ => {}
+    }
+    decision
+}
+
 impl Shared {
     /// Admits and names a request. The first step: an unauthorized request must not end a transfer.
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub(crate) async fn admit(&self, decoded: Decoded, head: &Parts) -> Result<Admitted, Refusal> {
+    pub(crate) async fn admit(
+        &self,
+        decoded: Decoded,
+        head: &Parts,
+        scope: RequestScope,
+    ) -> Result<Admitted, Refusal> {
         let principal = self.auth.admit(head).await?;
         let is_fresh = decoded.subject == Subject::Fresh;
         let (request, part) = self.name(decoded, principal)?;
-        Ok(Admitted { request, part, is_fresh, scope: self.scope(head) })
-    }
-
-    /// Returns what operations on the upload see of the request. Its facts are copied only if they may be needed.
-    fn scope(&self, head: &Parts) -> RequestScope {
-        if self.outbox.is_some() {
-            RequestScope::new(RequestFacts::of(head))
-        } else {
-            RequestScope::default()
-        }
+        Ok(Admitted { request, part, is_fresh, scope })
     }
 
     /// Answers an offset query from memory: the answer is that of a claim, a load and a decision at this moment. Returns it

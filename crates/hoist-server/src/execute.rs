@@ -18,10 +18,12 @@ use crate::admission::Brings;
 use crate::claim::Claim;
 use crate::engage::Claimed;
 use crate::gauge::Gauge;
+use crate::hook_progress::HookProgress;
 use crate::intake::{Content, Intake};
 use crate::observe::{ActiveTransfer, Event, UploadEvent};
 use crate::parts::{ClaimedParent, RegisteredPart};
 use crate::pause::Pause;
+use crate::request_scope::RequestScope;
 use crate::shared::Shared;
 use crate::transition::Removal;
 use crate::transport_handles::TransportHandles;
@@ -42,13 +44,17 @@ impl Claimed {
                     shared.observers.tell(&Event::Replayed);
                 }
                 if let (Reply::State { state, .. }, Some(known)) = (&mut reply, &self.known) {
+                    let is_complete = state.complete;
                     *state = Box::pin(shared.state_of(known)).await?;
+                    // A hook may have refused that it is.
+                    state.complete &= is_complete;
                 }
                 Ok(reply)
             }
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Cancel => {
                 let known = self.known.as_ref().ok_or(Reason::NotFound)?;
+                Box::pin(shared.pre_terminate(&self.claim, known)).await?;
                 Box::pin(shared.remove(&self.claim, known, Removal::Cancelled)).await?;
                 Ok(Reply::Cancelled)
             }
@@ -93,7 +99,9 @@ impl Claimed {
                 Box::pin(parent.register(shared, &self.request, &self.decision, transport.client)).await?,
             ),
             None => match &self.known {
-                Some(known) if known.composition == Composition::Part => PartOf::Composed(known.id),
+                Some(known) if known.composition == Composition::Part => {
+                    PartOf::Composed(known.id, self.claim.scope.clone())
+                }
                 _ => PartOf::Nothing,
             },
         };
@@ -103,7 +111,7 @@ impl Claimed {
     }
 
     async fn prepare<B: Content>(
-        self: Box<Self>,
+        mut self: Box<Self>,
         shared: &Shared,
         mut transport: Box<TransportHandles>,
         body: B,
@@ -111,7 +119,7 @@ impl Claimed {
         let content_bytes = body.size_hint().exact();
         match self.decision {
             Decision::Create(ref upload, _) if upload.composition.is_composed() => {
-                let composed = Box::pin(shared.compose(&self.claim, &self.request, transport.client)).await;
+                let composed = Box::pin(shared.compose(self.claim, &self.request, transport.client)).await;
                 Ok(Step::Ended(composed))
             }
             Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
@@ -121,7 +129,11 @@ impl Claimed {
                 let is_empty = matches!(&self.request.operation, Operation::Create(create) if create.content.bytes == Some(0));
                 let content_bytes = if is_empty { Some(0) } else { content_bytes };
                 shared.ledger.ready().await?;
-                shared.hook.before_create(&upload).await?;
+                let made_up = upload.id;
+                self.claim = Box::pin(shared.pre_create(self.claim, &mut upload)).await?;
+                if upload.id != made_up {
+                    transport.rename(made_up, &upload.url_path());
+                }
                 if let Some(known) = &self.known {
                     shared.remove(&self.claim, known, Removal::Expired).await?; // not yet swept
                 }
@@ -193,8 +205,8 @@ enum Step<B> {
 enum PartOf {
     Nothing,
     Indexed(RegisteredPart),
-    /// Holds the id of the part.
-    Composed(UploadId),
+    /// Holds the id of the part, and the request on it.
+    Composed(UploadId, RequestScope),
 }
 
 impl<B: Content> Begun<B> {
@@ -216,8 +228,8 @@ impl<B: Content> Begun<B> {
         match part_of {
             PartOf::Nothing => outcome,
             PartOf::Indexed(part) => Box::pin(part.conclude(shared, outcome)).await,
-            PartOf::Composed(part) => {
-                Box::pin(shared.wake(part)).await;
+            PartOf::Composed(part, scope) => {
+                Box::pin(shared.wake(part, &scope)).await;
                 outcome
             }
         }
@@ -256,6 +268,7 @@ fn intake(
     let spliced = spliced.filter(|_| !content.check.is_hashed());
     let pause = Pause::default();
     let gauge = Arc::new(Gauge::new(client));
+    let hook_progress = HookProgress::begin(shared, &upload, plan.at);
     Intake {
         reservation,
         claim,
@@ -264,6 +277,7 @@ fn intake(
         writer,
         abort,
         progress,
+        hook_progress,
         pause,
         content,
         gauge,

@@ -72,6 +72,21 @@ fn sanitise_segment(given: &str) -> Option<String> {
     Some(segment)
 }
 
+/// Returns whether a path that the operator's program chose is relative, leads nowhere but down, and is one that a store takes.
+pub(crate) fn is_relative(path: &str) -> bool {
+    let is_own = |segment: &str| {
+        let own = segment.strip_prefix('.').and_then(|rest| rest.strip_suffix(".part"));
+        own.is_some_and(|id| id.to_ascii_lowercase().parse::<UploadId>().is_ok())
+    };
+    let is_segment = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.len() <= filename::OCTETS_MAX
+            && !segment.contains('\0')
+            && !is_own(segment)
+    };
+    path.len() <= OCTETS_MAX && path.split('/').count() <= SEGMENTS_MAX && path.split('/').all(is_segment)
+}
+
 /// Returns the name of a user as one path segment. Different users have different segments: every octet that is not
 /// harmless in all places is percent-encoded.
 pub(crate) fn of_user(name: &str) -> String {
@@ -143,6 +158,18 @@ mod tests {
         ];
         for (given, expected) in cases {
             assert_eq!(sanitise(given).as_deref(), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_chosen_path_leads_down_only() {
+        let own = format!("a/.{}.part", UploadId::from_bits([7; 16]));
+        for good in ["a", "a/b c/.d", "..a/b"] {
+            assert!(is_relative(good), "{good}");
+        }
+        let (deep, long) = (vec!["a"; SEGMENTS_MAX + 1].join("/"), "n".repeat(filename::OCTETS_MAX + 1));
+        for bad in ["", "/a", "a/", "a//b", "..", "a/../../b", "./a", "a\0b", &own, &deep, &long] {
+            assert!(!is_relative(bad), "{bad:?}");
         }
     }
 

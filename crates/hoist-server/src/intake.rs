@@ -17,7 +17,7 @@ use hoist_http::{Abort, BodyError};
 use hoist_proto::digest::REPR_DIGEST;
 use hoist_proto::engine::{self, End, Ending, Plan, UploadRequest, Verdict};
 use hoist_proto::operation::{Operation, Reply};
-use hoist_proto::refusal::{InterruptCause, Reason, Refusal};
+use hoist_proto::refusal::{Declined, InterruptCause, Reason, Refusal};
 use hoist_proto::upload::{Interruption, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::{Body, Frame};
@@ -29,6 +29,7 @@ use tokio::time::{Sleep, sleep};
 use crate::claim::Claim;
 use crate::finish::Received;
 use crate::gauge::Gauge;
+use crate::hook_progress::HookProgress;
 use crate::meter::Spliced;
 use crate::observe::{ActiveTransfer, Event, TransferEnding, UploadEvent};
 use crate::pause::Pause;
@@ -54,6 +55,8 @@ pub(crate) struct Intake {
     pub(crate) abort: Option<Abort>,
     /// Reports the durable offset to the peer, if it supports interim responses.
     pub(crate) progress: Option<Progress>,
+    /// Reports the transfer to hooks that want to know.
+    pub(crate) hook_progress: Option<HookProgress>,
     pub(crate) pause: Pause,
     pub(crate) content: unverified::UnverifiedContent,
     /// Shows the transfer to the operator.
@@ -96,6 +99,9 @@ impl Intake {
         self.claim.begin_transfer(&self.upload, Arc::clone(&self.gauge));
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
+        if let Some(progress) = &mut self.hook_progress {
+            progress.tell(shared, &self.claim, &self.upload);
+        }
         // Before anything slow: a superseded peer must not wait for a disk to learn of it.
         if let Ok(End::Interrupted(InterruptCause::Superseded)) = stop
             && let Some(abort) = &self.abort
@@ -156,7 +162,9 @@ impl Intake {
     }
 
     async fn settle(self: Box<Self>, shared: &Shared, ending: Ending) -> Result<Reply, Refusal> {
-        let Self { reservation, claim, mut upload, plan, writer, mut content, transfer, .. } = *self;
+        let Self {
+            reservation, claim, mut upload, plan, writer, mut content, transfer, hook_progress, ..
+        } = *self;
         drop(writer);
         drop(transfer);
         let created = plan.created;
@@ -186,9 +194,18 @@ impl Intake {
             Verdict::Acknowledge(reply) => {
                 Ok(shared.end_early(&claim, upload, created).await?.unwrap_or(reply))
             }
+            Verdict::Refuse(refusal) | Verdict::Remove(refusal)
+                if refusal.reason == Reason::Interrupted(InterruptCause::Stopped) =>
+            {
+                shared.remove(&claim, &upload, Removal::Cancelled).await?;
+                let amendment =
+                    hook_progress.map(|progress| Box::new(progress.amendment())).unwrap_or_default();
+                Err(Reason::Declined { what: Declined::Content, amendment }.into())
+            }
             Verdict::Refuse(refusal) => Err(refusal),
             Verdict::Deliver { refusal } => {
-                let received = Received { upload, created, length_is_stored, hashes };
+                let end_is_stored = false;
+                let received = Received { upload, created, length_is_stored, end_is_stored, hashes };
                 let delivered = shared.deliver(&claim, received).await;
                 match refusal {
                     Some(refusal) if delivered.is_ok() => Err(refusal),
@@ -280,6 +297,9 @@ impl Intake {
     fn report_progress(&mut self, shared: &Shared, bytes: u64) {
         self.pause.accepted(bytes);
         self.gauge.accepted(bytes);
+        if let Some(progress) = &mut self.hook_progress {
+            progress.received(bytes, shared, &self.claim, &self.upload);
+        }
         if let Some(progress) = &mut self.progress
             && progress.accepted(bytes, &mut *self.writer, &self.claim)
         {
@@ -313,6 +333,16 @@ impl Intake {
                 biased;
                 cause = self.claim.stopped() => cause,
                 () = shared.draining.cancelled() => InterruptCause::ShuttingDown,
+                // Without a grace: the content goes, too.
+                () = HookProgress::stopped(self.hook_progress.as_ref()) => {
+                    return Err(Stopped::Interrupted(InterruptCause::Stopped));
+                }
+                () = HookProgress::due(self.hook_progress.as_ref()) => {
+                    if let Some(progress) = &mut self.hook_progress {
+                        progress.tell(shared, &self.claim, &self.upload);
+                    }
+                    continue;
+                }
                 () = Progress::due(self.progress.as_ref()) => {
                     if let Some(progress) = &mut self.progress
                         && progress.report(1, &mut *self.writer, &self.claim)

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod admin;
 pub mod admission;
+mod alias;
 mod answer;
 pub mod auth;
 mod backlog;
@@ -32,6 +33,8 @@ mod free_space;
 mod gauge;
 mod health;
 pub mod hook;
+mod hook_calls;
+mod hook_progress;
 mod intake;
 mod meter;
 mod nested;

@@ -86,6 +86,8 @@ pub enum Event<'a> {
     Answered(&'a RequestEvent),
     /// An attempt to deliver an event to a sink has ended.
     Delivery(&'a EventDelivery<'a>),
+    /// A receiver of hooks was called.
+    HookCalled(&'a HookEvent),
 }
 
 impl Event<'_> {
@@ -102,7 +104,8 @@ impl Event<'_> {
             | Self::Replayed
             | Self::InterimSent
             | Self::Arrived(_)
-            | Self::Interop(_) => true,
+            | Self::Interop(_)
+            | Self::HookCalled(_) => true,
             Self::Created(_)
             | Self::Received(_)
             | Self::Ended(..)
@@ -245,6 +248,7 @@ impl From<InterruptCause> for TransferEnding {
             InterruptCause::TooSlow => Self::Slow,
             InterruptCause::ShuttingDown => Self::Shutdown,
             InterruptCause::ByOperator => Self::Operator,
+            InterruptCause::Stopped => Self::Refused,
         }
     }
 }
@@ -317,6 +321,17 @@ pub enum EventOutcome {
     Failed,
     /// It has not, for a week, and no further attempt is made.
     GivenUp,
+}
+
+/// A call of a receiver of hooks.
+#[derive(Clone, Copy, Debug)]
+pub struct HookEvent {
+    /// The name of the hook, such as `pre-create`.
+    pub hook: &'static str,
+    /// True if the receiver gave an answer that can be understood.
+    pub is_success: bool,
+    /// The time until its answer.
+    pub duration: Duration,
 }
 
 /// The observers of an endpoint.

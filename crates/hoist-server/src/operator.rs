@@ -365,10 +365,11 @@ impl Shared {
             Err(failure) => return Err(error::refusal("load", id, &failure)),
         };
         self.remove(&claim, &upload, removal).await?;
+        let scope = claim.scope.clone();
         drop(claim);
         let Upload { composition, .. } = upload;
         if composition == Composition::Part {
-            Box::pin(self.wake(id)).await;
+            Box::pin(self.wake(id, &scope)).await;
         }
         Ok(())
     }

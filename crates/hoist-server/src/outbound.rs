@@ -38,7 +38,7 @@ pub(crate) struct Destination {
 /// The error for text that is not a [`Destination`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a URL that begins with http:// or https:// and has a host")]
-pub(crate) struct BadDestination;
+pub struct BadDestination;
 
 /// The bounds on an answer.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,6 @@ pub(crate) struct Bounds {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the receivers of hooks"))]
     pub(crate) fields: HeaderMap,
     pub(crate) content: Bytes,
 }

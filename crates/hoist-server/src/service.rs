@@ -21,9 +21,10 @@ use crate::execute::Begun;
 use crate::intake::Content;
 use crate::meter::{Meter, Spliced, Summary};
 use crate::observe::Event;
+use crate::request_scope::RequestScope;
 use crate::route::{Route, route};
 use crate::shared::{Hoist, Interims, Shared};
-use crate::{answer, discover, form, readiness};
+use crate::{alias, answer, discover, form, readiness};
 
 impl<B: Content> tower_service::Service<Request<B>> for Hoist {
     type Response = Answer;
@@ -83,10 +84,12 @@ impl Hoist {
         if let Err(refusal) = tus1::override_method(&mut head, resource) {
             return answer::refused(Some(shared.unversioned_tus()), &refusal, &context);
         }
+        let scope = shared.scope(&head);
+        let resource = shared.resource_of_alias(resource, &head);
         let dialect = match dialect::detect(&head, resource, shared.dialect_options()) {
             Detected::Discover => return discover::options(&shared.policy, shared.settings.tus_extensions),
             Detected::ByUpload => {
-                let answered = self.answer_by_url(resource, &head, body, &context).await;
+                let answered = self.answer_by_url(resource, &head, body, &context, &scope).await;
                 return answered.unwrap_or_else(|refusal| answer::refused(None, &refusal, &context));
             }
             Detected::Refuse(refusal) => {
@@ -106,10 +109,10 @@ impl Hoist {
         let boundary = form::boundary(&head.method, &head.headers)
             .filter(|_| shared.settings.accepts_forms && dialect == Dialect::Conventional);
         let outcome = match boundary {
-            Some(boundary) => Box::pin(self.run_form(&boundary, resource, &base, head, body)).await,
-            None => self.run(dialect, resource, &base, head, body).await,
+            Some(boundary) => Box::pin(self.run_form(&boundary, resource, &base, head, body, &scope)).await,
+            None => self.run(dialect, resource, &base, head, body, &scope).await,
         };
-        answer::encode(Some(dialect), outcome, &context)
+        answer::encode(Some(dialect), outcome, &context, &scope)
     }
 
     /// The life of a request in a dialect. Only an offset query that the memory can answer ends here; the others are on the
@@ -119,14 +122,17 @@ impl Hoist {
         dialect: Dialect,
         resource: Resource,
         base: &str,
-        head: Box<Parts>,
+        mut head: Box<Parts>,
         body: B,
+        scope: &RequestScope,
     ) -> Result<Reply, Refusal> {
-        let decoded = dialect.decode(&head, resource, body.size_hint().exact())?;
+        let parts = self.shared().resolve_parts(&mut head);
+        let mut decoded = dialect.decode(&head, resource, body.size_hint().exact())?;
+        alias::restore_parts(&mut decoded, parts);
         if matches!(decoded.operation, Operation::Create(_)) {
-            return self.run_creation(dialect, base, head, body, decoded).await;
+            return self.run_creation(dialect, base, head, body, decoded, scope.clone()).await;
         }
-        let mut admitted = self.shared().admit(decoded, &head).await?;
+        let mut admitted = self.shared().admit(decoded, &head, scope.clone()).await?;
         match self.shared().answer_from_memory(&mut admitted, FamilyFrom::Dialect) {
             Some((_, reply)) => Ok(reply),
             None => Box::pin(self.run_on_upload(dialect, base, head, body, admitted)).await,
@@ -141,10 +147,11 @@ impl Hoist {
         head: Box<Parts>,
         mut body: B,
         decoded: Decoded,
+        scope: RequestScope,
     ) -> impl Future<Output = Result<Reply, Refusal>> {
         let (hoist, base) = (self.clone(), base.to_owned());
         self.execute(move |shared| async move {
-            let admitted = shared.admit(decoded, &head).await?;
+            let admitted = shared.admit(decoded, &head, scope).await?;
             match hoist.engage(FamilyFrom::Dialect, admitted, &head.method, &mut body).await? {
                 Engaged::Answered(_, outcome) => Ok(Begun::ended(outcome)),
                 Engaged::Claimed(claimed) => {
@@ -198,6 +205,7 @@ impl Hoist {
         base: &str,
         head: Box<Parts>,
         body: B,
+        scope: &RequestScope,
     ) -> Result<Reply, Refusal> {
         let shared = self.shared();
         shared.auth.admit(&head).await?; // before any content of an unauthorized peer is read
@@ -205,7 +213,7 @@ impl Hoist {
         let (mut head, file) = read.ok_or(Reason::Unavailable(Duration::from_secs(1)))??;
         // The content is not the body.
         head.extensions.remove::<Spliced>();
-        self.run(Dialect::Conventional, resource, base, Box::new(head), file).await
+        self.run(Dialect::Conventional, resource, base, Box::new(head), file, scope).await
     }
 }
 

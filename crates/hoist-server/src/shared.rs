@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) target: Arc<dyn targets::Target>,
     pub(crate) auth: Arc<dyn auth::Authenticator>,
-    pub(crate) hook: Arc<dyn hook::Hook>,
+    pub(crate) hooks: hook::Hooks,
     pub(crate) policy: Policy,
     pub(crate) endpoint: String,
     pub(crate) settings: Settings,
@@ -60,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) expiries: Arc<expiries::Expiries>,
     pub(crate) orderly_ends: Arc<orderly::OrderlyEnds>,
     pub(crate) outbox: Option<Arc<outbox::Outbox>>,
+    pub(crate) hook_queue: Arc<hook::queue::Queue>,
     pub(crate) observers: observe::Observers,
     pub(crate) health: Arc<Health>,
     /// Held by the sweep that the operator has asked for.
@@ -207,6 +208,7 @@ impl Shared {
             expiries: Arc::clone(&running.expiries),
             orderly_ends: Arc::clone(&running.orderly_ends),
             outbox: running.outbox.clone(),
+            hook_queue: Arc::clone(&running.hook_queue),
             health: Arc::clone(&running.health),
             sweep_asked_for: Arc::clone(&running.sweep_asked_for),
             free_space: Arc::clone(&running.free_space),
@@ -215,7 +217,7 @@ impl Shared {
             // Each field is listed, so that a new one is either a setting or state.
             target: self.target,
             auth: self.auth,
-            hook: self.hook,
+            hooks: self.hooks,
             policy: self.policy,
             settings: self.settings,
             cors: self.cors,
@@ -228,7 +230,7 @@ impl Shared {
     /// Returns what a dialect needs to encode an answer; `base` is the upload URL as the peer sees it.
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
         let Policy { limits, lifetime, .. } = &self.policy;
-        Context { base, limits, now: self.clock.now(), lifetime: *lifetime }
+        Context { base, alias: None, limits, now: self.clock.now(), lifetime: *lifetime }
     }
 
     /// Loads the claimed upload, its times corrected for steps of the clock. Corrects the ledger of the quotas, which a request

@@ -8,7 +8,7 @@
 //! ```
 //! use hoist_server::http::StatusCode;
 //! use hoist_server::store::{BoxFuture, Error};
-//! use hoist_server::targets::{Representation, Target};
+//! use hoist_server::targets::{Delivery, Representation, Target};
 //! use hoist_server::types::Offset;
 //! use hoist_server::upload::TargetResponse;
 //!
@@ -16,7 +16,7 @@
 //! struct CountLines;
 //!
 //! impl Target for CountLines {
-//!     fn deliver<'a>(&'a self, whole: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+//!     fn deliver<'a>(&'a self, whole: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
 //!         Box::pin(async move {
 //!             let mut content = whole.store.read(whole.upload.id, Offset::ZERO).await?;
 //!             let mut lines = 0;
@@ -25,7 +25,7 @@
 //!             }
 //!             let mut response = TargetResponse::of(StatusCode::CREATED);
 //!             response.content = format!("{lines} lines\n").into_bytes();
-//!             Ok(response)
+//!             Ok(response.into())
 //!         })
 //!     }
 //!
@@ -36,6 +36,8 @@
 //! ```
 
 mod files;
+
+use std::path::PathBuf;
 
 use hoist_proto::types::Fence;
 use hoist_proto::upload::{TargetResponse, Upload};
@@ -55,10 +57,7 @@ pub trait Target: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Not dropped while it runs, unless the process ends.
-    fn deliver<'a>(
-        &'a self,
-        representation: Representation<'a>,
-    ) -> BoxFuture<'a, Result<TargetResponse, Error>>;
+    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>>;
 
     /// Called when a request has ended, its content has been stored, and more is to come. A response ends the upload early, which then accepts no
     /// more content; for example if the content has the wrong format. The default returns `None`.
@@ -75,6 +74,17 @@ pub trait Target: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// Returns whether the target puts an upload at the path in [`Upload::file`]. The default returns `false`.
+    fn takes_paths(&self) -> bool {
+        false
+    }
+
+    /// Returns the path of the file of a delivered upload, if the target has put it into one. The default returns `None`.
+    fn file(&self, upload: &Upload) -> Option<PathBuf> {
+        let _ = upload;
+        None
+    }
+
     /// Returns whether the content stays in the store after its delivery.
     fn leaves_content(&self) -> bool;
 
@@ -82,6 +92,21 @@ pub trait Target: Send + Sync + 'static {
     /// is then not called for small uploads, which are created with their answer. The default returns `None`.
     fn constant_answer(&self) -> Option<TargetResponse> {
         None
+    }
+}
+
+/// The result of a delivery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The final response to the client.
+    pub response: TargetResponse,
+    /// The path of the file below the directory of the target, if it has one.
+    pub file: Option<String>,
+}
+
+impl From<TargetResponse> for Delivery {
+    fn from(response: TargetResponse) -> Self {
+        Self { response, file: None }
     }
 }
 
@@ -111,8 +136,8 @@ impl Target for Keep {
         Some(TargetResponse::of(StatusCode::CREATED))
     }
 
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
-        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
+        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED).into())))
     }
 
     fn leaves_content(&self) -> bool {

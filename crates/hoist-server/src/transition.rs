@@ -1,9 +1,8 @@
 //! The transitions in the life of an upload, and the one place where a store records them.
 //!
 //! A [`Transition`] is a value: it is written to the store first, and only then does the process act on it and tell its
-//! [observers](crate::observe). Its event for the [outbox](crate::outbox) is part of the record that is written. Hooks, which
-//! may delay or refuse a change, attach to [`Shared::apply`], which knows every transition but a creation, and to
-//! [`Shared::create`].
+//! [observers](crate::observe) and its [hooks](crate::hook). Its event for the [outbox](crate::outbox) is part of the record
+//! that is written.
 
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::Offset;
@@ -13,7 +12,9 @@ use hoist_store::store::{Error, UploadGroup, Writer};
 use crate::admission::Reservation;
 use crate::claim::{Claim, Requester};
 use crate::error;
+use crate::hook::Point;
 use crate::observe::{Event, Outcome, UploadEvent};
+use crate::request_facts::RequestFacts;
 use crate::shared::Shared;
 
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Transition<'a> {
     pub(crate) to: Stage,
     /// True if the content stays in the store.
     pub(crate) keeps_content: bool,
+    /// The request that causes the change.
+    pub(crate) request: &'a RequestFacts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +112,8 @@ impl Shared {
         if let Some(outbox) = &self.outbox {
             outbox.created(upload);
         }
-        self.follow(&Transition { upload, from: None, to: Stage::Open, keeps_content: true });
+        let request = &claim.scope.facts;
+        self.follow(&Transition { upload, from: None, to: Stage::Open, keeps_content: true, request });
         Ok(writer)
     }
 
@@ -132,7 +136,7 @@ impl Shared {
 
     /// Records a transition in the store, then in this process.
     pub(crate) async fn apply(&self, claim: &Claim, transition: Transition<'_>) -> Result<(), Error> {
-        let Transition { upload, from, to, keeps_content } = transition;
+        let Transition { upload, from, to, keeps_content, .. } = transition;
         let fence = claim.fence();
         match to {
             Stage::Removed(removal) => self.remove_from_store(claim, upload, removal.event(from)).await?,
@@ -177,7 +181,7 @@ impl Shared {
 
     /// Reports a transition to the observers.
     fn report(&self, transition: &Transition<'_>) {
-        let Transition { upload, from, to, keeps_content } = *transition;
+        let Transition { upload, from, to, keeps_content, .. } = *transition;
         let event = UploadEvent::new(upload, self.clock.now(), &self.endpoint);
         let had_ended = matches!(from, Some(Stage::Delivered | Stage::Failed));
         self.observers.tell(&match to {
@@ -191,11 +195,27 @@ impl Shared {
         });
     }
 
+    /// Tells the hooks of a transition.
+    fn tell_hooks(&self, transition: &Transition<'_>) {
+        let Transition { upload, to, request, .. } = *transition;
+        let stored = upload.offset.offset().get();
+        let (point, offset) = match to {
+            Stage::Open => (Point::PostCreate, 0),
+            Stage::Delivered => (Point::PostFinish, stored),
+            Stage::Removed(Removal::Cancelled) => (Point::PostTerminate, stored),
+            Stage::Received
+            | Stage::Failed
+            | Stage::Removed(Removal::Expired | Removal::PartGone | Removal::Discarded) => return,
+        };
+        self.notify(point, upload, offset, request);
+    }
+
     /// Updates what this process keeps of an upload after a transition.
     pub(crate) fn follow(&self, transition: &Transition<'_>) {
         let Transition { upload, to, .. } = *transition;
         let id = upload.id;
         self.report(transition);
+        self.tell_hooks(transition);
         match to {
             Stage::Open => return self.expiries.created(upload),
             Stage::Received => return,
@@ -250,7 +270,8 @@ impl Shared {
         removal: Removal,
     ) -> Result<(), Refusal> {
         let (from, to) = (Some(Stage::of(upload)), Stage::Removed(removal));
-        let transition = Transition { upload, from, to, keeps_content: false };
+        let request = &claim.scope.facts;
+        let transition = Transition { upload, from, to, keeps_content: false, request };
         self.apply(claim, transition).await.map_err(error::during("remove", upload.id))
     }
 }

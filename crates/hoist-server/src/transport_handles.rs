@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use hoist_http::{Abort, Interim};
 use hoist_proto::dialect::Dialect;
 use hoist_proto::engine::Decision;
+use hoist_proto::types::UploadId;
 use http::request::Parts;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::engage::Claimed;
 use crate::meter::Spliced;
@@ -32,6 +33,18 @@ pub(crate) struct TransportHandles {
     pub(crate) has_content: bool,
     /// Moves the content to the store without copying it into the process.
     pub(crate) spliced: Option<Spliced>,
+}
+
+impl TransportHandles {
+    /// Replaces the last segment of the URL that is announced.
+    pub(crate) fn rename(&mut self, from: UploadId, to: &str) {
+        let Some(announcement) = &mut self.announcement else { return };
+        let Some(url) = announcement.headers().get(header::LOCATION) else { return };
+        let renamed = url.to_str().ok().and_then(|url| url.strip_suffix(&from.to_string()));
+        if let Some(url) = renamed.and_then(|base| HeaderValue::try_from(format!("{base}{to}")).ok()) {
+            announcement.headers_mut().insert(header::LOCATION, url);
+        }
+    }
 }
 
 impl Shared {

@@ -1,4 +1,5 @@
-//! The ids of uploads: random, or derived from a client's token and the scope of the token.
+//! The ids of uploads: random, or derived from a client's token and the scope of the token, or from the path that a hook has
+//! chosen for the URL.
 //!
 //! There is no table of tokens. A derived id is the first half of a hash over a key, the endpoint, the principal and the
 //! token. The same peer finds its upload again and no other peer can, and no stored or logged id reveals a token.
@@ -22,6 +23,17 @@ impl IdDerivation {
         let (is_known, name) = principal.map_or((0, ""), |principal| (1, principal.name()));
         hash.update([is_known]);
         for part in [self.endpoint.as_bytes(), name.as_bytes(), token.expose()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        id_of(hash)
+    }
+
+    /// Returns the id of the upload whose URL has this path below the endpoint, in place of an id.
+    pub(crate) fn of_alias(&self, alias: &str) -> UploadId {
+        let mut hash = Sha256::new_with_prefix(b"hoist upload alias 1\0");
+        hash.update(self.key);
+        for part in [self.endpoint.as_bytes(), alias.as_bytes()] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }

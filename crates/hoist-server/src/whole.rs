@@ -18,6 +18,7 @@ use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::claim::Claim;
+use crate::hook::Point;
 use crate::intake::Content;
 use crate::observe::{ActiveTransfer, Event, TransferEnding};
 use crate::shared::Shared;
@@ -94,6 +95,7 @@ impl Shared {
         let (length, answer) = (Length::new(body.size_hint().exact()?), self.target.constant_answer()?);
         let is_eligible = (plan.bytes_min..=plan.room.bytes.min(WHOLE_BYTES_MAX)).contains(&length.get())
             && upload.composition == Composition::Direct
+            && !self.asks_before_finish(upload)
             && engine::is_completed_by(upload, plan, length)
             && !transport.fields.contains_key(EXPECT);
         if !is_eligible {
@@ -135,7 +137,14 @@ impl Shared {
         if let Some(outbox) = &self.outbox {
             outbox.created_whole(Upload { offset: stored, ..record });
         }
-        self.follow(&Transition { upload: &upload, from: None, to: Stage::Open, keeps_content: true });
+        let request = &claim.scope.facts;
+        self.follow(&Transition {
+            upload: &upload,
+            from: None,
+            to: Stage::Open,
+            keeps_content: true,
+            request,
+        });
         if let (Some(interim), Some(announcement)) = (transport.interim, transport.announcement) {
             // A peer that cannot be reached is gone.
             if interim.send(announcement).is_ok() {
@@ -147,9 +156,13 @@ impl Shared {
             return Err(Reason::Internal.into());
         };
         reservation.settle(&upload);
+        if length > Length::new(0) {
+            self.notify(Point::PostReceive, &upload, length.get(), request);
+        }
         let from = Some(Stage::of(&upload));
         let (upload, reply) = engine::deliver(upload, answer, true, policy, now);
-        self.follow(&Transition { upload: &upload, from, to: Stage::of(&upload), keeps_content: true });
+        let to = Stage::of(&upload);
+        self.follow(&Transition { upload: &upload, from, to, keeps_content: true, request });
         Ok(reply)
     }
 }

@@ -57,6 +57,13 @@ pub struct Record {
     pub discarded: Option<Offset>,
 }
 
+/// Returns the length of the content of an upload whose content file is missing, if that is no damage: once it is delivered,
+/// a program of the operator's may move the file away.
+pub(crate) fn bytes_moved_away(record: &Record) -> Option<Offset> {
+    let Phase::Delivered(_) = record.upload.phase else { return None };
+    record.upload.length.map(|length| Offset::new(length.get()))
+}
+
 /// Encodes a record.
 ///
 /// # Errors
@@ -157,6 +164,10 @@ struct Version1 {
     /// Records of the first versions call it `makeup`.
     #[serde(default, rename = "makeup", skip_serializing_if = "CompositionText::is_direct")]
     composition: CompositionText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
     method: String,
     target: String,
     fields: Vec<Field>,
@@ -289,6 +300,8 @@ impl Version1 {
             interruption: upload.semantics.interruption,
             owner: upload.owner.as_ref().map(|owner| owner.name().to_owned()),
             composition: CompositionText::of(&upload.composition),
+            alias: upload.alias.clone(),
+            file: upload.file.clone(),
             method: upload.origin.method.to_string(),
             target: upload.origin.target.clone(),
             fields: fields_text(&upload.origin.fields),
@@ -331,6 +344,8 @@ impl Version1 {
             },
             owner: self.owner.map(Principal::new),
             composition: self.composition.composition()?,
+            alias: self.alias,
+            file: self.file,
             origin: Origin {
                 method: Method::from_bytes(self.method.as_bytes())
                     .map_err(|_| damaged("the record's method is not one"))?,

@@ -57,7 +57,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -77,6 +77,15 @@ mod error;
 pub(crate) mod outbox;
 mod page;
 mod summary;
+
+/// The files of an upload, by their absolute paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadPaths {
+    /// The content. The file may be moved away once the upload is delivered.
+    pub content: PathBuf,
+    /// The record.
+    pub record: PathBuf,
+}
 
 /// A boxed future, which lets the store be chosen at run time. Costs one allocation per call, none per byte.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -185,6 +194,13 @@ pub trait Store: Send + Sync + 'static {
     ///   [joined](Store::join).
     /// - [`Error::Damaged`] if the content does not end at `at`.
     fn append(&self, id: UploadId, at: Offset, fence: Fence) -> StoreFuture<'_, Box<dyn Writer>>;
+
+    /// Returns the paths of the files in which an upload in this phase is kept, for programs beside the server; `None` if
+    /// the store has none. Does not look at the files.
+    fn paths(&self, upload: &Upload) -> Option<UploadPaths> {
+        let _ = upload;
+        None
+    }
 
     /// Returns an upload from memory, if no call that may change it is in progress and its state is there. Never waits.
     /// `None` says nothing about the upload. Takes no fence.

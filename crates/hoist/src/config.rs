@@ -23,6 +23,7 @@ use hoist_proto::policy::Policy;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
+use hoist_server::hook::webhook::WebhookOptions;
 use hoist_server::outbox::Sink;
 use hoist_server::proxy::Network;
 use hoist_server::{Interims, Locations};
@@ -96,7 +97,7 @@ pub(crate) struct Config {
     pub(crate) ietf_versions: Versions,
     pub(crate) completes_at_length: bool,
     pub(crate) auth: AuthConfig,
-    pub(crate) hook: Option<HookConfig>,
+    pub(crate) hooks: HooksConfig,
     pub(crate) events: EventsConfig,
     pub(crate) quotas: Quotas,
     pub(crate) limits: hoist_http::Limits,
@@ -139,10 +140,21 @@ pub(crate) enum JwtKeys {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HookConfig {
+pub(crate) struct HookCommand {
     pub(crate) program: String,
     pub(crate) arguments: Vec<String>,
+}
+
+/// The receivers of hooks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HooksConfig {
+    pub(crate) command: Option<HookCommand>,
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) url: Option<String>,
+    /// The time limit of a program.
     pub(crate) timeout: Duration,
+    pub(crate) progress_interval: Duration,
+    pub(crate) webhook: WebhookOptions,
 }
 
 /// The admin listener.
@@ -375,7 +387,7 @@ fn read_layers(file: Option<PathBuf>, errors: &mut Vec<ConfigError>) -> (Variabl
     (variables, file)
 }
 
-impl HookConfig {
+impl HookCommand {
     /// Searches the program in `PATH`, as a shell would.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ const PLACES: &[Place] = &[
         words: &["StatusCode::"],
         allowed: &[
             "crates/hoist-proto/src/refusal.rs",
+            // A hook names the status of a response by its code.
+            "crates/hoist-proto/src/amendment.rs",
             "crates/hoist-proto/src/dialect.rs",
             "crates/hoist-proto/src/dialect/",
             // Connection-level status codes: 400, 408, 431, 505 and 1xx.
@@ -47,6 +49,9 @@ const PLACES: &[Place] = &[
         does: "reads the clock",
         words: &["SystemTime::now", "Instant::now"],
         allowed: &[
+            // The attempts of a webhook, and the times at which hooks learn of progress.
+            "crates/hoist-server/src/hook/webhook.rs",
+            "crates/hoist-server/src/hook_progress.rs",
             "crates/hoist-server/src/clock.rs",
             // Monotonic clock: retry times, and the duration of a sweep.
             "crates/hoist-server/src/backlog.rs",

@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::client::{Intent, method};
-use super::{Dialect, METHODS, has_media_type, refused, status};
+use super::{Context, Dialect, METHODS, has_media_type, refused, status};
 use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Subject};
 use crate::refusal::{Reason, Refusal};
 use crate::types::UploadId;
@@ -41,13 +41,13 @@ fn refuse_form(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) fn encode(reply: &Reply, endpoint: &str) -> Response<()> {
+pub(super) fn encode(reply: &Reply, context: &Context<'_>) -> Response<()> {
     match reply {
         Reply::Complete { id, answer, .. } => {
             let mut head = status(answer.status);
             *head.headers_mut() = answer.fields.clone();
             if head.status() == StatusCode::CREATED && !head.headers().contains_key(header::LOCATION) {
-                head.headers_mut().insert(header::LOCATION, location(endpoint, *id));
+                head.headers_mut().insert(header::LOCATION, location(context, *id));
             }
             head
         }
@@ -65,8 +65,12 @@ pub(super) fn request(target: &str, intent: &Intent<'_>) -> Result<Request<()>, 
     Ok(head)
 }
 
-pub(super) fn location(endpoint: &str, id: UploadId) -> HeaderValue {
-    let path = format!("{}/{id}", endpoint.trim_end_matches('/'));
+pub(super) fn location(context: &Context<'_>, id: UploadId) -> HeaderValue {
+    let base = context.base.trim_end_matches('/');
+    let path = match context.alias {
+        Some(alias) => format!("{base}/{alias}"),
+        None => format!("{base}/{id}"),
+    };
     HeaderValue::try_from(path).expect("a path and an id are visible ASCII")
 }
 

@@ -169,7 +169,7 @@ impl IetfCodec {
         }
         let mut head = status(super::resumption_supported());
         let fields = head.headers_mut();
-        fields.insert(header::LOCATION, conventional::location(context.base, upload.id));
+        fields.insert(header::LOCATION, conventional::location(context, upload.id));
         self.limits(fields, &State::from(upload), context);
         self.sign(fields);
         Some(head)
@@ -193,7 +193,7 @@ impl IetfCodec {
             Reply::Stored { id, created: true, state } => {
                 //= IETF-CRE-08, IETF-CRE-11
                 let mut head = self.stated(StatusCode::CREATED, state, state.complete);
-                head.headers_mut().insert(header::LOCATION, conventional::location(context.base, *id));
+                head.headers_mut().insert(header::LOCATION, conventional::location(context, *id));
                 self.limits(head.headers_mut(), state, context);
                 head
             }
@@ -210,7 +210,7 @@ impl IetfCodec {
                 }
                 let locates = answer.status == StatusCode::CREATED || *created && properties.locates_whole;
                 if locates && !answer.fields.contains_key(header::LOCATION) {
-                    head.headers_mut().insert(header::LOCATION, conventional::location(context.base, *id));
+                    head.headers_mut().insert(header::LOCATION, conventional::location(context, *id));
                 }
                 head
             }

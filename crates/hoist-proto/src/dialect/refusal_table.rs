@@ -129,6 +129,7 @@ impl Reason {
             (Self::Interrupted(InterruptCause::Disconnected | InterruptCause::Malformed), _) => {
                 (StatusCode::BAD_REQUEST, Blank)
             }
+            (Self::Interrupted(InterruptCause::Stopped), _) => (StatusCode::BAD_REQUEST, Blank),
             (Self::Interrupted(InterruptCause::Superseded), _) => (StatusCode::CONFLICT, Blank),
             // Clients of tus retry after a 5xx, and give up after a 408.
             (Self::Interrupted(InterruptCause::TooSlow), Some(Dialect::Tus1(_))) => {
@@ -145,6 +146,9 @@ impl Reason {
             (Self::Unauthorized { .. }, _) => (StatusCode::UNAUTHORIZED, Blank),
             (Self::Forbidden(_), _) => (StatusCode::FORBIDDEN, Blank),
             (Self::Rejected { status, .. }, _) => (*status, Blank),
+            (Self::Declined { amendment, .. }, _) => {
+                (amendment.status.unwrap_or(StatusCode::BAD_REQUEST), Blank)
+            }
             (Self::TooManyUploads { .. }, _) => (StatusCode::TOO_MANY_REQUESTS, Blank),
             (Self::QuotaExceeded { .. }, _) => (StatusCode::INSUFFICIENT_STORAGE, Blank),
             (Self::ContentNotStored, _) => (StatusCode::GONE, Blank),

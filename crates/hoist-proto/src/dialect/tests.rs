@@ -33,7 +33,7 @@ pub(super) fn head(method: &str, fields: &str) -> Parts {
 /// A response context without limits.
 pub(super) fn context(base: &str) -> Context<'_> {
     const NONE: Limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
-    Context { base, limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
+    Context { base, alias: None, limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
 }
 
 /// A new upload.
@@ -48,6 +48,8 @@ pub(super) fn upload() -> Upload {
         },
         owner: None,
         composition: Composition::Direct,
+        alias: None,
+        file: None,
         origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),

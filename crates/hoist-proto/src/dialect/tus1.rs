@@ -232,7 +232,7 @@ impl Tus1Codec {
         let mut head = status(code);
         let fields = head.headers_mut();
         if created {
-            fields.insert(header::LOCATION, conventional::location(context.base, id));
+            fields.insert(header::LOCATION, conventional::location(context, id));
         }
         if self.carries_content || !created {
             fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));

@@ -158,6 +158,8 @@ mod tests {
             },
             owner: None,
             composition: Composition::Part,
+            alias: None,
+            file: None,
             origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
             created: NOW,
             touched: NOW,

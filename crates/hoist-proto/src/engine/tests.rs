@@ -38,6 +38,8 @@ fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
         semantics: TOKEN,
         owner: None,
         composition: Composition::Direct,
+        alias: None,
+        file: None,
         origin: origin(),
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(500_000),

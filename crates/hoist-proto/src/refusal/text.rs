@@ -1,6 +1,6 @@
 //! The text of refusals: the title, the detail and the numbers of their problem documents (RFC 9457).
 
-use super::{InterruptCause, Reason, Refusal, SizeLimit};
+use super::{Declined, InterruptCause, Reason, Refusal, SizeLimit};
 
 impl Reason {
     /// Returns the name of the reason for logs and metrics. A name never changes.
@@ -33,6 +33,9 @@ impl Reason {
             Self::Unauthorized { .. } => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::Rejected { .. } => "rejected",
+            Self::Declined { what: Declined::Creation, .. } => "creation-declined",
+            Self::Declined { what: Declined::Content, .. } => "content-declined",
+            Self::Declined { what: Declined::Cancellation, .. } => "cancellation-declined",
             Self::TooManyUploads { .. } => "too-many-uploads",
             Self::QuotaExceeded { .. } => "quota-exceeded",
             Self::ContentNotStored => "content-not-stored",
@@ -54,6 +57,20 @@ impl InterruptCause {
             Self::Malformed => "malformed",
             Self::ShuttingDown => "shutting-down",
             Self::ByOperator => "operator",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Declined {
+    /// Returns the text that tusd has for it, which clients look for.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Creation => "ERR_UPLOAD_REJECTED: upload has been rejected by server",
+            Self::Content => "ERR_UPLOAD_STOPPED: upload has been stopped by server",
+            Self::Cancellation => {
+                "ERR_UPLOAD_TERMINATION_REJECTED: upload termination has been rejected by server"
+            }
         }
     }
 }
@@ -88,6 +105,9 @@ impl Refusal {
             Reason::Unauthorized { .. } => "Unauthorized",
             Reason::Forbidden(_) => "Forbidden",
             Reason::Rejected { status, .. } => status.canonical_reason().unwrap_or("Refused"),
+            Reason::Declined { what: Declined::Creation, .. } => "Upload Rejected",
+            Reason::Declined { what: Declined::Content, .. } => "Upload Stopped",
+            Reason::Declined { what: Declined::Cancellation, .. } => "Upload Termination Rejected",
             Reason::TooManyUploads { .. } => "Too Many Open Uploads",
             Reason::QuotaExceeded { .. } => "Quota Exceeded",
             Reason::ContentNotStored => "Content Is Not Stored",
@@ -168,6 +188,7 @@ impl Refusal {
                 InterruptCause::ByOperator => {
                     "the operator of the server ended the transfer; ask for the offset and continue".into()
                 }
+                InterruptCause::Stopped => Declined::Content.text().into(),
             },
             Reason::Busy => "another request on this upload has not finished yet".into(),
             Reason::Unavailable(_) => {
@@ -176,6 +197,7 @@ impl Refusal {
             Reason::Internal => "the server failed to store the upload; acknowledged content is safe".into(),
             Reason::Unauthorized { .. } => "authentication is required".into(),
             Reason::Forbidden(detail) | Reason::Rejected { detail, .. } => detail.clone(),
+            Reason::Declined { what, .. } => what.text().into(),
             Reason::TooManyUploads { uploads_max } => {
                 format!("{uploads_max} uploads are open, which is the limit")
             }

@@ -61,13 +61,13 @@ fn decoded(hoist: &Hoist, head: &Parts, id: UploadId) -> (FamilyFrom, Decoded) {
 
 async fn from_memory(hoist: &Hoist, head: &Parts, id: UploadId) -> Option<(Family, Reply)> {
     let (family_from, decoded) = decoded(hoist, head, id);
-    let mut admitted = hoist.shared().admit(decoded, head).await.expect("admitted");
+    let mut admitted = hoist.shared().admit(decoded, head, RequestScope::default()).await.expect("admitted");
     hoist.shared().answer_from_memory(&mut admitted, family_from)
 }
 
 async fn with_claim(hoist: &Hoist, head: &Parts, id: UploadId) -> (Family, Decision) {
     let (family_from, decoded) = decoded(hoist, head, id);
-    let admitted = hoist.shared().admit(decoded, head).await.expect("admitted");
+    let admitted = hoist.shared().admit(decoded, head, RequestScope::default()).await.expect("admitted");
     let engaged = hoist.engage(family_from, admitted, &head.method, &mut Empty::<Bytes>::new()).await;
     match engaged.expect("decided") {
         Engaged::Claimed(claimed) => (claimed.request.family, claimed.decision),

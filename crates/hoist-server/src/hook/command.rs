@@ -12,7 +12,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Hook;
+use super::{Answer, Call, Failure, Point, Points, Receiver};
 use crate::program::{Exited, Program, Programs};
 
 const DETAIL_CHARS_MAX: usize = 500;
@@ -38,6 +38,7 @@ const SECRET_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorizatio
 /// writes malformed JSON, the peer gets 503 and the cause is logged.
 pub struct Command {
     program: PathBuf,
+    name: String,
     arguments: Vec<String>,
     programs: Programs,
 }
@@ -49,27 +50,40 @@ impl Command {
         arguments: impl IntoIterator<Item = String>,
         timeout: Duration,
     ) -> Self {
+        let program = program.into();
         Self {
-            program: program.into(),
+            name: program.display().to_string(),
+            program,
             arguments: arguments.into_iter().collect(),
             programs: Programs::new(RUNNING_MAX, timeout),
         }
     }
 }
 
-impl Hook for Command {
+impl Receiver for Command {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn points(&self) -> Points {
+        Points::of(Point::PreCreate)
+    }
+
     //= TOK-SEC-02
-    fn before_create<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>> {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, Failure>> {
         Box::pin(async move {
-            let question = question(upload).to_string();
+            let question = question(call.upload()).to_string();
             let (file, arguments) = (&*self.program, &*self.arguments);
             let program = Program { file, arguments, directory: None, variables: &[] };
             let ended = self.programs.run(program, question.as_bytes()).await;
-            ended.map_err(|error| error.to_string()).and_then(|ended| verdict(&ended)).unwrap_or_else(|why| {
-                tracing::error!(program = %self.program.display(), upload = %upload.id.short(), %why, "the hook failed");
-                Err(Reason::Unavailable(RETRY_AFTER).into())
-            })
+            let ended = ended.map_err(|error| Failure(error.to_string()))?;
+            let verdict = verdict(&ended).map_err(Failure)?;
+            Ok(verdict.err().map(Answer::refusing).unwrap_or_default())
         })
+    }
+
+    fn refusal(&self) -> Refusal {
+        Reason::Unavailable(RETRY_AFTER).into()
     }
 }
 

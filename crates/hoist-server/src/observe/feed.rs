@@ -111,6 +111,7 @@ impl Observer for Feed {
             | Event::Arrived(_)
             | Event::Interop(_)
             | Event::Delivery(_)
+            | Event::HookCalled(_)
             | Event::Answered(_) => return,
         };
         // Fails only if the last subscriber has left meanwhile.

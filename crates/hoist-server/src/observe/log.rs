@@ -47,6 +47,7 @@ impl Observer for Log {
             | Event::InterimSent
             | Event::Arrived(_)
             | Event::Interop(_)
+            | Event::HookCalled(_)
             // Failures are logged where they are handled.
             | Event::Delivery(_) => {}
         }

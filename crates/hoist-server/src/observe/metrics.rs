@@ -296,6 +296,7 @@ impl Observer for Metrics {
             | Event::Removed(..)
             | Event::Interrupted(..)
             | Event::Arrived(_)
+            | Event::HookCalled(_)
             | Event::Refused(..)
             | Event::Delivery(_)
             | Event::Answered(_) => {}

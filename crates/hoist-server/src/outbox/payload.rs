@@ -35,7 +35,7 @@ impl Told<'_> {
         let Self { upload, event, endpoint, .. } = self;
         // The length is that of the moment of the event.
         let upload = Upload { length: event.length, ..upload.clone() };
-        let id = upload.id.to_string();
+        let id = upload.url_path();
         let of = EventUpload { upload: &upload, id: &id, offset: event.offset.get(), files: None, endpoint };
         tusd_event::event(hook(event.kind), of, &facts(event.request.as_deref()))
     }
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_cloud_event_has_the_attributes_of_the_specification() {
         let upload = upload();
-        let id = upload.id.to_string();
+        let id = upload.url_path();
         let expected = json!({
             "specversion": "1.0",
             "id": format!("{id}.finished"),

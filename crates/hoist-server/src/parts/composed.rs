@@ -12,6 +12,7 @@ use hoist_proto::upload::{Composition, IndexedParts, Phase, State, Upload};
 
 use crate::claim::Claim;
 use crate::finish::{Finished, Received};
+use crate::request_scope::RequestScope;
 use crate::shared::Shared;
 use crate::transition::Removal;
 use crate::{answer, error};
@@ -21,7 +22,7 @@ impl Shared {
     //= TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
     pub(crate) async fn compose(
         &self,
-        claim: &Claim,
+        claim: Claim,
         request: &UploadRequest,
         client: Option<IpAddr>,
     ) -> Result<Reply, Refusal> {
@@ -38,7 +39,7 @@ impl Shared {
         let mut upload = composition::compose(create, request, &parts, &self.policy, self.clock.now())?;
         drop(parts);
         self.ledger.ready().await?;
-        self.hook.before_create(&upload).await?;
+        let claim = &self.pre_create(claim, &mut upload).await?;
         let reservation = self.ledger.admit(&upload, Some(0), client)?;
         self.create_empty(claim, &mut upload, reservation).await?;
         self.pending_parts.add(&upload);
@@ -137,9 +138,11 @@ impl Shared {
 
     /// Joins the uploads that wait for a part, after it has become complete or has been removed.
     //= TUS1-CAT-13
-    pub(crate) async fn wake(&self, part: UploadId) {
+    pub(crate) async fn wake(&self, part: UploadId, scope: &RequestScope) {
         for composed in self.pending_parts.of(part) {
-            if let Err(refusal) = self.finish_composed(composed).await {
+            // The response is about the part.
+            let scope = RequestScope::new(scope.facts.clone());
+            if let Err(refusal) = self.finish_composed(composed, &scope).await {
                 // Joined when a client next asks for the upload, and at the next start.
                 let upload = composed.short();
                 tracing::debug!(%upload, refusal = refusal.title(), "cannot join the parts yet");
@@ -149,11 +152,16 @@ impl Shared {
 
     /// Joins and delivers a composed upload if its parts are complete. Returns `None` if it is gone, or if another request
     /// keeps its claim too long; the sweep then joins it.
-    pub(super) async fn finish_composed(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
+    pub(super) async fn finish_composed(
+        &self,
+        id: UploadId,
+        scope: &RequestScope,
+    ) -> Result<Option<Upload>, Refusal> {
         let Ok(claim) = self.claims.take_idle(id).await else {
             self.backlog.add(id);
             return Ok(None);
         };
+        let claim = claim.of(scope);
         match self.fetch(&claim).await? {
             Some(composed) if !composed.is_complete() => self.try_join(&claim, composed).await.map(Some),
             composed => Ok(composed),
@@ -184,7 +192,8 @@ impl Shared {
         }
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
-        let received = Received { upload, created: false, length_is_stored: false, hashes: None };
+        let received =
+            Received { upload, created: false, length_is_stored: false, end_is_stored: false, hashes: None };
         let Finished { upload, .. } = self.deliver(claim, received).await?;
         self.release_parts(&upload, parts);
         Ok(upload)

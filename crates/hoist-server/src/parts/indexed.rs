@@ -38,6 +38,7 @@ pub(crate) struct RegisteredPart {
     request: PartRequest,
     /// True if the request created the parent.
     created: bool,
+    scope: RequestScope,
 }
 
 impl ClaimedParent {
@@ -108,15 +109,15 @@ impl ClaimedParent {
         client: Option<IpAddr>,
     ) -> Result<RegisteredPart, Refusal> {
         let Self { part, claim, known, parts, request: part_request } = self;
-        let mut created = false;
+        let (mut created, scope) = (false, claim.scope.clone());
         match (known, parts, decision) {
             (_, _, Decision::Cancel | Decision::Refuse(_) | Decision::Invalidate(_)) => {}
             (Some(parent), Some(parts), _) => {
                 shared.update_parent(&claim, parent, parts, part, request).await?;
             }
-            _ => created = shared.create_parent(&claim, part, request, client).await?,
+            _ => created = shared.create_parent(claim, part, request, client).await?,
         }
-        Ok(RegisteredPart { part, request: part_request, created })
+        Ok(RegisteredPart { part, request: part_request, created, scope })
     }
 }
 
@@ -129,7 +130,7 @@ impl RegisteredPart {
         shared: &Shared,
         mut outcome: Result<Reply, Refusal>,
     ) -> Result<Reply, Refusal> {
-        let Self { part: IndexedPart { parent: id, part }, request, created } = self;
+        let Self { part: IndexedPart { parent: id, part }, request, created, scope } = self;
         if created && outcome.is_err() {
             shared.retract_parent(id, &request).await;
         }
@@ -139,7 +140,7 @@ impl RegisteredPart {
             Err(refusal) => refusal.state,
         };
         let parent = match state {
-            Some(state) if state.complete => shared.finish_composed(id).await?,
+            Some(state) if state.complete => shared.finish_composed(id, &scope).await?,
             Some(_) | None => None,
         };
         let complete = parent.as_ref().is_some_and(Upload::is_complete);
@@ -179,7 +180,7 @@ impl Shared {
     /// Creates the parent of the first part. Returns whether the request creates anything.
     async fn create_parent(
         &self,
-        claim: &Claim,
+        claim: Claim,
         part: IndexedPart,
         request: &UploadRequest,
         client: Option<IpAddr>,
@@ -189,8 +190,9 @@ impl Shared {
         let mut parent =
             composition::create_indexed(create, &request, part.part, &self.policy, self.clock.now());
         self.ledger.ready().await?;
+        let claim = self.pre_create(claim, &mut parent).await?;
         let reservation = self.ledger.admit(&parent, Some(0), client)?;
-        self.create_empty(claim, &mut parent, reservation).await?;
+        self.create_empty(&claim, &mut parent, reservation).await?;
         Ok(true)
     }
 

@@ -7,7 +7,7 @@ use hoist_proto::upload::{TargetResponse, Upload};
 use hoist_store::store::{BoxFuture, Error};
 use http::StatusCode;
 
-use super::{Representation, Target};
+use super::{Delivery, Representation, Target};
 use crate::{file_path, filename};
 
 /// Puts content into a directory. A file appears there complete or not at all, and existing files are never overwritten.
@@ -76,6 +76,9 @@ impl Files {
 
     /// Returns the path of an upload's file, relative to the directory.
     fn path(&self, upload: &Upload, endpoint: &str) -> String {
+        if let Some(chosen) = &upload.file {
+            return chosen.clone();
+        }
         let id = upload.id.to_string();
         let given = || filename::of(&upload.origin, endpoint).unwrap_or_else(|| id.clone());
         let segment = |template: &String| {
@@ -102,17 +105,23 @@ const TEMPLATE_SEGMENTS_MAX: usize = 16;
 const PLACEHOLDERS: [&str; 5] = ["{name}", PATH, "{id}", "{date}", "{user}"];
 
 impl Target for Files {
-    fn deliver<'a>(
-        &'a self,
-        representation: Representation<'a>,
-    ) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
         Box::pin(async move {
             let Representation { upload, store, fence, endpoint } = representation;
             let name = self.path(upload, endpoint);
             let given = store.export(upload.id, &self.directory, &name, fence).await?;
             tracing::debug!(upload = %upload.id.short(), file = %given, "delivered to the directory");
-            Ok(TargetResponse::of(StatusCode::CREATED))
+            Ok(Delivery { response: TargetResponse::of(StatusCode::CREATED), file: Some(given) })
         })
+    }
+
+    fn takes_paths(&self) -> bool {
+        true
+    }
+
+    fn file(&self, upload: &Upload) -> Option<PathBuf> {
+        let directory = std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone());
+        upload.file.as_ref().map(|file| directory.join(file))
     }
 
     fn leaves_content(&self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hoist_proto::upload::TargetResponse;
 use hoist_server::Hoist;
 use hoist_server::admission::Quotas;
-use hoist_server::targets::{Representation, Target};
+use hoist_server::targets::{Delivery, Representation, Target};
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
@@ -25,10 +25,11 @@ struct Failing {
 }
 
 impl Target for Failing {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let is_mended = self.is_mended.load(Ordering::SeqCst);
-        let answer = if is_mended { Ok(TargetResponse::of(StatusCode::CREATED)) } else { Err(Error::Full) };
+        let answer =
+            if is_mended { Ok(TargetResponse::of(StatusCode::CREATED).into()) } else { Err(Error::Full) };
         Box::pin(std::future::ready(answer))
     }
 

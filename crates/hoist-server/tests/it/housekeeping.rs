@@ -9,7 +9,7 @@ use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
 use hoist_proto::upload::{TargetResponse, Upload};
 use hoist_server::admission::Quotas;
 use hoist_server::auth::Authenticator;
-use hoist_server::targets::{Files, Representation, Target};
+use hoist_server::targets::{Delivery, Files, Representation, Target};
 use hoist_server::{Builder, Hoist};
 use hoist_store::memory::{Faults, MemoryStore};
 use hoist_store::store::{BoxFuture, Error, Store};
@@ -225,9 +225,10 @@ async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
 struct Shut(Arc<std::sync::atomic::AtomicBool>);
 
 impl Target for Shut {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
         let open = self.0.load(std::sync::atomic::Ordering::SeqCst);
-        let answer = if open { Ok(TargetResponse::of(http::StatusCode::CREATED)) } else { Err(Error::Full) };
+        let answer =
+            if open { Ok(TargetResponse::of(http::StatusCode::CREATED).into()) } else { Err(Error::Full) };
         Box::pin(std::future::ready(answer))
     }
 

@@ -9,7 +9,7 @@ use hoist_proto::upload::TargetResponse;
 use hoist_server::Hoist;
 use hoist_server::admin::Admin;
 use hoist_server::observe::Metrics;
-use hoist_server::targets::{Representation, Target};
+use hoist_server::targets::{Delivery, Representation, Target};
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
@@ -81,8 +81,8 @@ async fn bytes_count_while_their_transfer_runs_and_a_shutdown_ends_it() {
 struct Answering(Option<StatusCode>);
 
 impl Target for Answering {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
-        let answer = self.0.map(TargetResponse::of).ok_or(Error::Full);
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
+        let answer = self.0.map(|status| TargetResponse::of(status).into()).ok_or(Error::Full);
         Box::pin(std::future::ready(answer))
     }
 

@@ -12,7 +12,7 @@ use hoist_server::operator::{
     Cursor, Filter, LiveEvent, Operator, OperatorError, Parts, Redelivered, StateFilter, UploadKind,
     UploadState,
 };
-use hoist_server::targets::{Representation, Target};
+use hoist_server::targets::{Delivery, Representation, Target};
 use hoist_server::{Hoist, Swept};
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::{BoxFuture, Error, Store};
@@ -255,12 +255,12 @@ struct Failing {
 }
 
 impl Target for Failing {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
         self.deliveries.fetch_add(1, Ordering::Relaxed);
         let works = self.works.load(Ordering::Relaxed);
         Box::pin(async move {
             if works {
-                return Ok(TargetResponse::of(StatusCode::CREATED));
+                return Ok(TargetResponse::of(StatusCode::CREATED).into());
             }
             Err(Error::Io { doing: "ask the target".into(), source: std::io::Error::other("away") })
         })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hoist_proto::upload::{Composition, TargetResponse};
 use hoist_server::Hoist;
-use hoist_server::targets::{Representation, Target};
+use hoist_server::targets::{Delivery, Representation, Target};
 use hoist_store::memory::{Faults, MemoryStore};
 use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
@@ -31,9 +31,9 @@ impl Counting {
 }
 
 impl Target for Counting {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Delivery, Error>> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
+        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED).into())))
     }
 
     fn leaves_content(&self) -> bool {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_http::Peer;
-use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::upload::Upload;
+use hoist_proto::refusal::Reason;
 use hoist_server::admission::Quotas;
-use hoist_server::hook::Hook;
+use hoist_server::hook::{Answer, Call, Failure, Hooks, Point, Points, Receiver};
 use hoist_server::{Builder, Hoist};
 use hoist_store::memory::{Faults, MemoryStore};
 use hoist_store::store::{BoxFuture, Store};
@@ -97,12 +96,21 @@ async fn the_reservation_of_a_cut_request_is_released() {
 #[derive(Clone, Default)]
 struct Refusing(Arc<AtomicBool>);
 
-impl Hook for Refusing {
-    fn before_create<'a>(&'a self, _: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>> {
+impl Receiver for Refusing {
+    fn name(&self) -> &'static str {
+        "refusing"
+    }
+
+    fn points(&self) -> Points {
+        Points::of(Point::PreCreate)
+    }
+
+    fn call<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Answer, Failure>> {
         let admits = self.0.load(Ordering::SeqCst);
         let detail = "not today".to_owned();
         let refusal = Reason::Rejected { status: StatusCode::FORBIDDEN, detail }.into();
-        Box::pin(std::future::ready(if admits { Ok(()) } else { Err(refusal) }))
+        let answer = if admits { Answer::default() } else { Answer::refusing(refusal) };
+        Box::pin(std::future::ready(Ok(answer)))
     }
 }
 
@@ -111,7 +119,7 @@ impl Hook for Refusing {
 async fn a_part_refused_by_a_hook_leaves_nothing() {
     let store = MemoryStore::new();
     let hook = Refusing::default();
-    let hoist = builder(&store, open_max(2)).hook(Arc::new(hook.clone())).build();
+    let hoist = builder(&store, open_max(2)).hooks(Hooks::new(vec![Arc::new(hook.clone())])).build();
     for number in 0..10 {
         assert_eq!(first_part(&hoist, &format!("refused-{number}")).await.status.as_u16(), 403);
     }

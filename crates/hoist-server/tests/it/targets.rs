@@ -7,7 +7,7 @@ use std::time::Duration;
 use hoist_proto::types::Offset;
 use hoist_proto::upload::TargetResponse;
 use hoist_server::Hoist;
-use hoist_server::targets::{Representation, Target};
+use hoist_server::targets::{self, Representation, Target};
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::{BoxFuture, Error, Store};
 use http::{HeaderValue, StatusCode, header};
@@ -64,7 +64,7 @@ impl Target for Recording {
     fn deliver<'a>(
         &'a self,
         representation: Representation<'a>,
-    ) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    ) -> BoxFuture<'a, Result<targets::Delivery, Error>> {
         Box::pin(async move {
             let Representation { upload, store, .. } = representation;
             let mut content = Vec::new();
@@ -78,7 +78,7 @@ impl Target for Recording {
             self.deliveries().push(Delivery { method, target, fields: fields.collect(), content });
             self.started.add_permits(1);
             self.may_answer.acquire().await.expect("never closed").forget();
-            Ok(self.answer.clone())
+            Ok(self.answer.clone().into())
         })
     }
 
@@ -92,7 +92,7 @@ impl Target for Recording {
 struct Unavailable(Arc<AtomicUsize>);
 
 impl Target for Unavailable {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<targets::Delivery, Error>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(async {
             Err(Error::Io { doing: "ask the target".into(), source: std::io::Error::other("away") })
@@ -268,8 +268,8 @@ async fn a_request_waits_for_a_target_no_longer_than_five_seconds() {
 struct RejectsPrograms;
 
 impl Target for RejectsPrograms {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
-        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<targets::Delivery, Error>> {
+        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED).into())))
     }
 
     fn answer_early<'a>(

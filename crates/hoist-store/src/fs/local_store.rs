@@ -8,7 +8,7 @@
 //! upload's lock, and until the writer of an older claim has written its accepted bytes; and then does its work on a
 //! thread of the store. Dropping the future ends the waiting, not the work.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::content::Content;
 use super::data_dir::DataDir;
 use super::entry::Entries;
-use super::layout::{CONTENT, CONTENT_NEW, ParentDir, ParentDirs};
+use super::layout::{CONTENT, CONTENT_NEW, ParentDir, ParentDirs, RECORD};
 use super::listing::LocalListing;
 use super::options::{Headroom, Options};
 use super::sender::Sender;
@@ -33,7 +33,7 @@ use super::writer::LocalWriter;
 use super::{export, join, last_used, read, record_cache, sys};
 use crate::record::Record;
 use crate::store::{
-    BoxFuture, Error, LastUsed, Listing, Outbox, Reader, Store, StoreFuture, UploadGroup, Writer,
+    BoxFuture, Error, LastUsed, Listing, Outbox, Reader, Store, StoreFuture, UploadGroup, UploadPaths, Writer,
 };
 
 /// Uploads in a directory of a local file system.
@@ -42,6 +42,8 @@ use crate::store::{
 /// then fail.
 pub struct LocalStore {
     pub(super) data_dir: Arc<DataDir>,
+    /// The absolute path of the data directory.
+    path: PathBuf,
     pub(super) entries: Arc<Entries>,
     pool: Arc<WritePool>,
     /// Runs the tasks, and jobs that write and sync.
@@ -70,7 +72,12 @@ impl LocalStore {
         let data_dir = Arc::new(DataDir::open(directory, options)?);
         let background = ThreadPool::start("hoist-flush", 2)?;
         let disk_pool = ThreadPool::start("hoist-disk", options.disk_threads)?;
+        let path = std::path::absolute(directory).map_err(|source| Error::Io {
+            doing: format!("finding the full path of {}", directory.display()),
+            source,
+        })?;
         Ok(Self {
+            path,
             entries: Arc::new(Entries::new(options)),
             io_pool: ThreadPool::start("hoist-files", options.other_threads)?,
             sender: Sender::start(options.other_threads)?,
@@ -223,6 +230,12 @@ impl Store for LocalStore {
             return Box::pin(std::future::ready(loaded.map(Some)));
         }
         Box::pin(async move { self.read_upload(self.lock(id, fence, Queued::Write).await?).await })
+    }
+
+    fn paths(&self, upload: &Upload) -> Option<UploadPaths> {
+        let parent = if upload.is_complete() { ParentDir::Done } else { ParentDir::Open };
+        let directory = self.path.join(parent.to_string()).join(upload.id.to_string());
+        Some(UploadPaths { content: directory.join(CONTENT), record: directory.join(RECORD) })
     }
 
     fn recall(&self, id: UploadId) -> Option<Upload> {

@@ -17,7 +17,7 @@ use super::sender::{End, Outgoing, Sender};
 use super::sys;
 use super::thread_pool::{ThreadPool, lock};
 use super::upload_dir::{StoredRecord, UploadDir};
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::store::outbox::remove_delivered;
 use crate::store::{Error, Reader, StoreFuture, UploadSummary};
 
@@ -256,7 +256,7 @@ fn summary(data_dir: &DataDir, dir: &UploadDir, record: Record) -> Result<Option
         }
         (None, Some((bytes, _))) => Offset::new(bytes),
         (None, None) if data_dir.find(dir.id)?.is_none() => return Ok(None),
-        (None, None) => return Err(dir.content_missing()),
+        (None, None) => record::bytes_moved_away(&record).ok_or_else(|| dir.content_missing())?,
     };
     #[expect(clippy::disallowed_methods, reason = "a store; the offset is not acknowledged to a client")]
     let offset = Durable::attest(stored);

@@ -19,7 +19,7 @@ use super::record_cache::{End, Stored};
 use super::upload_dir::{StoredRecord, UploadDir};
 use super::write_queue::{Queued, WriteQueue};
 use super::{acknowledged, content, sys};
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::store::Error;
 
 /// The exclusive right to operate on an upload. Moves into the job that does the work, and lasts as long as the job,
@@ -178,7 +178,10 @@ impl UploadLock {
             }
             content => (content?, true),
         };
-        let file = file.ok_or_else(|| dir.content_missing())?;
+        let Some(file) = file else {
+            let bytes = record::bytes_moved_away(&found.record).ok_or_else(|| dir.content_missing())?;
+            return Ok((bytes, self.sync_record(dir, found)?));
+        };
         let doing = |doing| move |errno| dir.failed(doing, CONTENT, errno);
         let stat = rustix::fs::fstat(&file).map_err(doing("reading the metadata of"))?;
         let (end, known_durable, unverified) =

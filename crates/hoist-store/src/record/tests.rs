@@ -38,6 +38,8 @@ fn sample() -> Record {
             },
             owner: Some(Principal::new("alice")),
             composition: Composition::Direct,
+            alias: None,
+            file: None,
             origin: Origin { method: Method::POST, target: "/uploads?to=a".to_owned(), fields },
             created: Timestamp::from_millis(1_700_000_000_123),
             touched: Timestamp::from_millis(1_700_000_009_876),
@@ -68,6 +70,13 @@ fn a_record_states_its_creation_in_a_line_of_its_own() {
     let text = String::from_utf8(SAMPLE.to_vec()).expect("the sample is text");
     assert_eq!(text.matches(&super::creation_line(sample().upload.created)).count(), 1);
     assert!(!text.contains(&super::creation_line(sample().upload.touched)));
+}
+
+#[test]
+fn names_that_a_hook_has_chosen_are_kept() {
+    let mut record = sample();
+    (record.upload.alias, record.upload.file) = (Some("a/b%20c".into()), Some("in/b".into()));
+    assert_eq!(from_bytes(&to_bytes(&record).expect("encodes")).expect("decodes"), record);
 }
 
 #[test]
@@ -440,6 +449,8 @@ fn upload() -> impl Strategy<Value = Upload> {
                 semantics: Semantics { completion, excess, interruption },
                 owner: owner.map(Principal::new),
                 composition,
+                alias: None,
+                file: None,
                 origin: Origin { method: origin.0, target: origin.1, fields: origin.2 },
                 created: Timestamp::from_millis(times.0),
                 touched: Timestamp::from_millis(times.1),

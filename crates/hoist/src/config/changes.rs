@@ -69,7 +69,7 @@ impl fmt::Display for Change {
             joined.map_or_else(|| "unset".to_owned(), |text| text.escape_debug().to_string())
         };
         // The arguments of a command may be secret, and so may a URL.
-        if matches!(self.name, "hook-command" | "events") {
+        if matches!(self.name, "hook-command" | "hooks-http" | "events") {
             return write!(f, "{} (changed)", self.name);
         }
         write!(f, "{} {} -> {}", self.name, text(&self.from), text(&self.to))

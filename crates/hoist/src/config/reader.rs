@@ -4,6 +4,7 @@
 
 mod auth;
 mod events;
+mod hooks;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,8 +24,8 @@ use http::HeaderValue;
 use super::layers::{Layers, SettingSource};
 use super::listen::{ListenAt, SocketMode};
 use super::settings;
-use super::value::{CommandLine, Count, KeepFree, OrNone, PublicOrigin, Size, TimeSpan};
-use super::{AdminConfig, Config, ConfigError, HookConfig, LogFormat, TargetConfig, TlsFiles};
+use super::value::{Count, KeepFree, OrNone, PublicOrigin, Size, TimeSpan};
+use super::{AdminConfig, Config, ConfigError, LogFormat, TargetConfig, TlsFiles};
 
 /// Reads settings and collects errors. The value returned in place of an invalid one is a placeholder and never used.
 pub(super) struct SettingsReader<'a> {
@@ -66,7 +67,7 @@ impl SettingsReader<'_> {
                 &[("auto", Interims::Auto), ("always", Interims::Always), ("never", Interims::Never)],
             ),
             auth: self.auth(),
-            hook: self.hook(),
+            hooks: self.hooks(),
             events: self.events(),
             quotas: self.quotas(),
             limits,
@@ -213,13 +214,6 @@ impl SettingsReader<'_> {
             let value = HeaderValue::from_str(&text.to_ascii_lowercase()).ok().filter(|_| is_origin);
             value.ok_or_else(|| "is not an origin; write it as browsers do, like https://example.org".into())
         })
-    }
-
-    fn hook(&mut self) -> Option<HookConfig> {
-        let timeout = self.positive_span("hook-timeout");
-        let mut words = self.one::<CommandLine>("hook-command")?.0.into_iter();
-        let program = words.next()?;
-        Some(HookConfig { program, arguments: words.collect(), timeout })
     }
 
     fn admin(&mut self) -> Option<AdminConfig> {

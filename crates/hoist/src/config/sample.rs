@@ -66,6 +66,9 @@ fn example(setting: &Setting) -> &'static str {
         "hook-command" => "/usr/local/bin/approve-upload",
         "events" => "https://example.org/events",
         "events-secret-file" => "/etc/hoist/events.secret",
+        "hooks-dir" => "/etc/hoist/hooks",
+        "hooks-http" => "http://127.0.0.1:8000/hook",
+        "hooks-http-forward-headers" => "X-Request-Id",
         "retain" => "30d",
         "workers" => "4",
         _ => match setting.value {

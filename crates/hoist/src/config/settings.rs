@@ -394,7 +394,40 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "Command to run before an upload is created: gets JSON on stdin, exits with 0 to accept (no shell; arguments may be quoted)",
     ),
-    one(HOOKS, "hook-timeout", "TIME", Some("10s"), "Time limit of the hook command"),
+    one(HOOKS, "hook-timeout", "TIME", Some("10s"), "Time limit of the hook command, and of a program in --hooks-dir"),
+    one(
+        HOOKS,
+        "hooks-dir",
+        "DIR",
+        None,
+        "Directory of programs named after the hooks, like pre-create: each gets tusd's JSON on stdin",
+    ),
+    one(HOOKS, "hooks-http", "URL", None, "URL that gets tusd's JSON of each hook as a POST request"),
+    many(
+        HOOKS,
+        "hooks-events",
+        "NAME",
+        Some("pre-create,post-create,post-receive,post-terminate,post-finish"),
+        "Hook of --hooks-dir and --hooks-http that is called; there are pre-finish and pre-terminate, too",
+    ),
+    one(
+        HOOKS,
+        "progress-hooks-interval",
+        "TIME",
+        Some("1s"),
+        "Time between two post-receive hooks of one transfer",
+    ),
+    one(HOOKS, "hooks-http-retry", "N", Some("3"), "Maximum number of attempts, after 5xx and network errors"),
+    one(HOOKS, "hooks-http-backoff", "TIME", Some("1s"), "Time between two attempts"),
+    one(HOOKS, "hooks-http-timeout", "TIME", Some("15s"), "Time limit of all attempts together"),
+    many(
+        HOOKS,
+        "hooks-http-forward-headers",
+        "NAME",
+        None,
+        "Field of the client's request that is sent along as a field",
+    ),
+    one(HOOKS, "hooks-http-size-limit", "SIZE", Some("5KiB"), "Maximum size of an answer"),
     many(
         EVENTS,
         "events",
@@ -540,8 +573,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     .on_reload(Reload::Restart),
 ];
 
-/// Former names of settings, which stay valid.
-pub(crate) const FORMER_NAMES: &[(&str, &str)] = &[("log", "log-format")];
+/// Former names of settings, which stay valid, and a name of tusd's.
+pub(crate) const FORMER_NAMES: &[(&str, &str)] =
+    &[("log", "log-format"), ("hooks-enabled-events", "hooks-events")];
 
 /// Returns the former name of a setting.
 pub(crate) fn former_name(name: &str) -> Option<&'static str> {

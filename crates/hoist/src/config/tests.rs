@@ -5,6 +5,7 @@ use std::path::Path;
 use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::tus1::{Extension, Extensions};
 use hoist_proto::policy::Limits;
+use hoist_server::hook::Point;
 use http::HeaderValue;
 
 use super::*;
@@ -107,6 +108,26 @@ fn sections_of_sinks_are_read_and_their_mistakes_reported() {
     }
 }
 
+/// Returns the hooks of the settings that differ from every default.
+fn changed_hooks() -> HooksConfig {
+    let seconds = Duration::from_secs;
+    HooksConfig {
+        command: Some(HookCommand { program: "h".into(), arguments: vec!["x y".into()] }),
+        directory: Some("hd".into()),
+        url: Some("http://a/b".into()),
+        timeout: seconds(1),
+        progress_interval: seconds(2),
+        webhook: WebhookOptions {
+            points: [Point::PreFinish, Point::PostFinish, Point::PostCreate].into_iter().collect(),
+            attempts_max: 4,
+            backoff: Duration::ZERO,
+            timeout: seconds(3),
+            forwarded: vec![http::header::COOKIE, HeaderName::from_static("x-b")],
+            bytes_max: 6 << 10,
+        },
+    }
+}
+
 #[test]
 fn each_setting_changes_the_configuration() {
     // A valid, non-default value for each setting.
@@ -116,7 +137,9 @@ fn each_setting_changes_the_configuration() {
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\naccept-forms = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\njwt-main-issuer = \"i\"\nhook-command = \"h 'x y'\"\n\
-        hook-timeout = \"1s\"\nevents = [{ url = \"https://e.example/in\", types = [\"finished\"] }, \"exec:t 'a b'\"]\n\
+        hook-timeout = \"1s\"\nhooks-dir = \"hd\"\nhooks-http = \"http://a/b\"\nhooks-events = [\"pre-finish,post-finish\", \"post-create\"]\n\
+        progress-hooks-interval = \"2s\"\nhooks-http-retry = 4\nhooks-http-backoff = \"0s\"\nhooks-http-timeout = \"3s\"\nhooks-http-forward-headers = \"Cookie, X-B\"\nhooks-http-size-limit = \"6KiB\"\n\
+        events = [{ url = \"https://e.example/in\", types = [\"finished\"] }, \"exec:t 'a b'\"]\n\
         events-format = \"tusd\"\nevents-secret-file = \"s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\nmax-h2-memory = \"10MiB\"\n\
         drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog-format = \"json\"\nlog-level = \"debug\"\nlog-requests = true\n\
@@ -151,8 +174,7 @@ fn each_setting_changes_the_configuration() {
     let keys = JwtKeys::Single("j".into(), "ES256".parse().expect("known"));
     let (audiences, issuers) = (vec!["a".into()], vec!["i".into()]);
     assert_eq!(config.auth, AuthConfig::Jwt { keys, audiences, issuers, main_issuer: Some("i".into()) });
-    let hook = HookConfig { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
-    assert_eq!(config.hook, Some(hook));
+    assert_eq!(config.hooks, changed_hooks());
     let sinks = config.events.sinks.iter().map(|SinkConfig { sink, secret_file }| {
         (sink.to_string(), secret_file.as_deref().and_then(Path::to_str).map(str::to_owned))
     });
@@ -273,6 +295,14 @@ fn an_error_names_its_location_and_the_fix() {
         (
             "jwks-file = \"k\"\njwt-issuer = [\"a\", \"b\"]\njwt-main-issuer = \"c\"",
             "hoist.toml:3: jwt-main-issuer: `c` is not one of the issuers of --jwt-issuer",
+        ),
+        (
+            "hooks-events = \"pre-create,finish\"",
+            "hoist.toml:1: hooks-events: `pre-create,finish` is not a hook; the hooks are pre-create, post-create, post-receive, pre-finish, post-finish, pre-terminate and post-terminate",
+        ),
+        (
+            "hooks-http = \"a/b\"",
+            "hoist.toml:1: hooks-http: is not a URL that begins with http:// or https:// and has a host",
         ),
         ("hook-command = \"'x\"", "hoist.toml:1: hook-command: `'x` has an unterminated quote"),
         ("idle-timeout = 0", "hoist.toml:1: idle-timeout: must be greater than zero"),

@@ -25,6 +25,7 @@ mod forward_proxies;
 mod h1;
 mod h2;
 mod harness;
+mod hooks;
 mod hostile_names;
 mod interim_responses;
 mod interruptions;

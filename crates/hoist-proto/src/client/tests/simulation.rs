@@ -132,7 +132,13 @@ impl Server {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Cancel | Decision::Invalidate(_) => panic!("an unexpected decision"),
         };
-        let moment = Context { base: "/uploads", limits: &self.policy.limits, now: self.now, lifetime: None };
+        let moment = Context {
+            base: "/uploads",
+            alias: None,
+            limits: &self.policy.limits,
+            now: self.now,
+            lifetime: None,
+        };
         let head = match reply {
             Ok(Some(reply)) => dialect.encode(&reply, &moment),
             Ok(None) => return None,

@@ -84,7 +84,7 @@ const LIMITS: Limits = Limits { size_max: Some(1000), size_min: 2, append_max: S
 
 fn limited() -> Context<'static> {
     let lifetime = Some(Duration::from_secs(90));
-    Context { base: BASE, limits: &LIMITS, now: Timestamp::from_millis(39_001), lifetime }
+    Context { base: BASE, alias: None, limits: &LIMITS, now: Timestamp::from_millis(39_001), lifetime }
 }
 
 // proves: IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-17, IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-LEN-08, IETF-COD-03

@@ -29,8 +29,26 @@ fn shell(script: &str, timeout: Duration) -> Command {
     Command::new("/bin/sh", ["-c".to_owned(), script.to_owned()], timeout)
 }
 
+async fn asked(command: &Command) -> Result<(), Refusal> {
+    let call = Call {
+        point: Point::PreCreate,
+        upload: upload(),
+        id: String::new(),
+        offset: 0,
+        files: None,
+        endpoint: "/uploads".into(),
+        request: crate::request_facts::RequestFacts::default(),
+        stop: None,
+        json: std::sync::OnceLock::new(),
+    };
+    match command.call(&call).await {
+        Ok(answer) => answer.refusal.map_or(Ok(()), Err),
+        Err(_) => Err(command.refusal()),
+    }
+}
+
 async fn ask(script: &str) -> Result<(), Refusal> {
-    shell(script, PATIENCE).before_create(&upload()).await
+    asked(&shell(script, PATIENCE)).await
 }
 
 fn rejected(status: u16, detail: &str) -> Refusal {
@@ -92,10 +110,10 @@ async fn the_time_and_the_output_of_a_program_are_bounded() {
     let unavailable = Err(Reason::Unavailable(RETRY_AFTER).into());
     assert_eq!(ask("head -c 10000000 /dev/zero").await, unavailable, "too long an answer");
     let missing = Command::new("/nonexistent/hook", [], PATIENCE);
-    assert_eq!(missing.before_create(&upload()).await, unavailable);
+    assert_eq!(asked(&missing).await, unavailable);
     // `exec`, so that the spawned process is the one that sleeps.
     let stuck = shell("exec sleep 1000", Duration::from_millis(100));
-    assert_eq!(stuck.before_create(&upload()).await, unavailable);
+    assert_eq!(asked(&stuck).await, unavailable);
 }
 
 #[tokio::test]
@@ -104,17 +122,17 @@ async fn a_program_is_killed_when_its_request_is_dropped() {
     let path = directory.path().join("pid");
     let hook =
         shell(&format!("echo $$ > {0}.new && mv {0}.new {0}; exec sleep 1000", path.display()), PATIENCE);
-    let (upload, read_pid) = (upload(), async {
+    let read_pid = async {
         loop {
             if let Ok(pid) = std::fs::read_to_string(&path) {
                 break pid.trim().to_owned();
             }
             tokio::task::yield_now().await;
         }
-    });
+    };
     let pid = tokio::select! {
         biased;
-        verdict = hook.before_create(&upload) => panic!("answered {verdict:?}"),
+        verdict = asked(&hook) => panic!("answered {verdict:?}"),
         pid = read_pid => pid,
     };
     // Dropped above, so the runtime kills and reaps the process.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hoist_proto::refusal::{InterruptCause, Reason};
+use hoist_proto::refusal::{Declined, InterruptCause, Reason};
 use http::Method;
 
 use super::counts;
@@ -119,9 +119,11 @@ fn code(reason: &Reason) -> &'static str {
             InterruptCause::Superseded => "ERR_UPLOAD_INTERRUPTED",
             InterruptCause::TooSlow => "ERR_READ_TIMEOUT",
             InterruptCause::ShuttingDown => "ERR_SERVER_SHUTDOWN",
-            InterruptCause::ByOperator => "ERR_UPLOAD_STOPPED",
+            InterruptCause::ByOperator | InterruptCause::Stopped => "ERR_UPLOAD_STOPPED",
         },
-        Reason::Rejected { .. } => "ERR_UPLOAD_REJECTED",
+        Reason::Rejected { .. } | Reason::Declined { what: Declined::Creation, .. } => "ERR_UPLOAD_REJECTED",
+        Reason::Declined { what: Declined::Content, .. } => "ERR_UPLOAD_STOPPED",
+        Reason::Declined { what: Declined::Cancellation, .. } => "ERR_UPLOAD_TERMINATION_REJECTED",
         Reason::Internal => "ERR_INTERNAL_SERVER_ERROR",
         Reason::NotImplemented(_) => "ERR_NOT_IMPLEMENTED",
         Reason::MethodNotAllowed { .. } => "ERR_METHOD_NOT_ALLOWED",

@@ -11,7 +11,9 @@ use hoist_server::auth::bearer::Bearer;
 use hoist_server::auth::jwt::Jwt;
 use hoist_server::auth::{Anyone, Authenticator, Unusable};
 use hoist_server::hook::command::Command;
-use hoist_server::hook::{Hook, NoHook};
+use hoist_server::hook::directory::Directory;
+use hoist_server::hook::webhook::Webhook;
+use hoist_server::hook::{Hooks, Receiver};
 use hoist_server::observe::{Log, Metrics, Observer};
 use hoist_server::outbox::{NotASecret, Outbox, Secret};
 use hoist_server::targets::Files;
@@ -22,7 +24,7 @@ use hoist_store::store::Store;
 
 use super::certificate;
 use crate::config::{
-    AuthConfig, Config, ConfigError, EventsConfig, JwtKeys, SinkConfig, TargetConfig, TlsFiles,
+    AuthConfig, Config, ConfigError, EventsConfig, HooksConfig, JwtKeys, SinkConfig, TargetConfig, TlsFiles,
     require_program,
 };
 
@@ -30,7 +32,7 @@ use crate::config::{
 pub(crate) struct Components {
     pub(crate) tls: Option<Acceptor>,
     auth: Arc<dyn Authenticator>,
-    hook: Arc<dyn Hook>,
+    hooks: Hooks,
     files: Option<Files>,
     /// The tokens of the admin listener.
     pub(crate) admin_tokens: Option<Tokens>,
@@ -72,15 +74,10 @@ impl Components {
             Admission { by: Arc::new(Anyone), has_no_tokens: false }
         });
         let lockouts = lockouts(config, tls.as_ref(), &auth);
-        let hook: Arc<dyn Hook> = match &config.hook {
-            None => Arc::new(NoHook),
-            Some(hook) => {
-                if let Err(wrong) = hook.require_program() {
-                    note("hook-command", wrong);
-                }
-                Arc::new(Command::new(&hook.program, hook.arguments.clone(), hook.timeout))
-            }
-        };
+        let hooks = hooks(&config.hooks).unwrap_or_else(|(name, wrong)| {
+            note(name, wrong);
+            Hooks::default()
+        });
         let files = match &config.target {
             TargetConfig::Keep => None,
             TargetConfig::Files { directory, template } => {
@@ -104,7 +101,7 @@ impl Components {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { tls, auth: auth.by, hook, files, admin_tokens, events, lockouts })
+        Ok(Self { tls, auth: auth.by, hooks, files, admin_tokens, events, lockouts })
     }
 
     /// Builds the upload service on a store, observed by `metrics` if there is an admin listener.
@@ -124,7 +121,7 @@ impl Components {
             .map_err(endpoint)?
             .policy(config.policy.clone())
             .auth(self.auth)
-            .hook(self.hook)
+            .hooks(self.hooks)
             .cors(config.cors.clone())
             .cors_headers(&config.cors_headers)
             .trusted_proxies(config.trusted_proxies.clone())
@@ -208,6 +205,27 @@ fn auth(config: &Config) -> Result<Admission, (&'static str, Unusable)> {
         }
     };
     Ok(Admission { by, has_no_tokens })
+}
+
+/// Builds the receivers of hooks: the program that approves first, because the others may change an upload.
+fn hooks(config: &HooksConfig) -> Result<Hooks, (&'static str, String)> {
+    let mut receivers: Vec<Arc<dyn Receiver>> = Vec::new();
+    if let Some(command) = &config.command {
+        command.require_program().map_err(|wrong| ("hook-command", wrong))?;
+        receivers.push(Arc::new(Command::new(&command.program, command.arguments.clone(), config.timeout)));
+    }
+    if let Some(path) = &config.directory {
+        if !path.is_dir() {
+            return Err(("hooks-dir", format!("{} is not a directory", path.display())));
+        }
+        let directory = Directory::new(path, config.webhook.points, config.timeout);
+        receivers.push(Arc::new(directory.map_err(|error| ("hooks-dir", error.to_string()))?));
+    }
+    if let Some(url) = &config.url {
+        let webhook = Webhook::new(url, config.webhook.clone());
+        receivers.push(Arc::new(webhook.map_err(|wrong| ("hooks-http", format!("is {wrong}")))?));
+    }
+    Ok(Hooks::new(receivers).with_progress_interval(config.progress_interval))
 }
 
 /// The authentication of requests.

@@ -165,7 +165,8 @@ impl Server {
         }
         let known = self.load(id);
         let policy = self.policy.clone();
-        let context = Context { base: BASE, limits: &policy.limits, now: self.now, lifetime: None };
+        let context =
+            Context { base: BASE, alias: None, limits: &policy.limits, now: self.now, lifetime: None };
         let request = engine::UploadRequest { id, principal: None, family, operation };
         let (upload, plan) = match engine::decide(known.as_ref(), &request, &policy, self.now) {
             Decision::Create(upload, plan) | Decision::Receive(upload, plan) => (upload, plan),
@@ -224,7 +225,7 @@ impl Server {
             return None;
         }
         let limits = self.policy.limits;
-        let context = Context { base: BASE, limits: &limits, now: self.now, lifetime: None };
+        let context = Context { base: BASE, alias: None, limits: &limits, now: self.now, lifetime: None };
         let answer = match verdict {
             Verdict::Deliver { .. } => heads(dialect.encode(&self.finish(upload, plan.created), &context)),
             Verdict::Acknowledge(reply) => {

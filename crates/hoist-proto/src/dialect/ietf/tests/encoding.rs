@@ -296,7 +296,8 @@ fn a_104_goes_only_to_peers_of_a_version_and_carries_its_fields() {
 fn limits_report_the_remaining_lifetime() {
     let limits_at = |limits: &Limits, lifetime: Option<u64>, now| {
         let upload = Upload { lifetime: lifetime.map(Duration::from_secs), ..upload() };
-        let context = Context { base: BASE, limits, now: Timestamp::from_millis(now), lifetime: None };
+        let context =
+            Context { base: BASE, alias: None, limits, now: Timestamp::from_millis(now), lifetime: None };
         let head = codec(Interop::V8).announcement(&upload, &context).expect("it is told");
         head.headers()["upload-limit"].to_str().expect("ASCII").to_owned()
     };
