@@ -102,13 +102,15 @@ async fn a_command_a_directory_and_a_url_are_all_asked() {
     let receiver = super::Receiver::agreeing().await;
     let home = ServerDir::new();
     program(&home, "pre-create", "#!/bin/sh\necho asked >> asked\n");
-    program(&home, "approve", "#!/bin/sh\ncat > question\n");
+    program(&home, "approve", "#!/bin/sh\ncat > \"$0.question\"\n");
     let (approve, url) = (home.text("hooks/approve"), receiver.url.clone());
     let server = server(&home, &["--hook-command", &approve, "--hooks-http", &url]);
     let path = super::location(&server.request(H1, tus_creation(5)).await);
     assert_eq!(server.request(H1, tus_append(&path, 0, b"hello")).await.status, 204);
     receiver.first("post-finish").await;
     assert_eq!(fs::read_to_string(home.path("hooks/asked")).expect("asked"), "asked\n");
+    let question = fs::read_to_string(home.path("hooks/approve.question")).expect("asked");
+    assert!(question.contains("\"event\":\"pre-create\""), "{question}");
     program(&home, "approve", "#!/bin/sh\necho 'not today' >&2; exit 1\n");
     let got = server.request(H1, TestRequest::to("POST", "/uploads").sized("x")).await;
     assert_eq!(got.status, 403, "{got:?}");
