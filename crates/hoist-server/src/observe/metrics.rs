@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 use super::{Event, Observer, Outcome, TargetOutcome, TransferEnding, Transport, UploadEvent};
 use crate::outbox::SinkStatus;
 use instruments::{Distribution, Each, KnownGauge, PerSink, Unit};
+use labels::{HookName, HookOutcome};
 use tusd::TusdCounts;
 
 /// The bounds of times that a client waits for, in nanoseconds: 100 µs to 10 s.
@@ -124,6 +125,7 @@ struct Waits {
     takeover: Distribution,
     sync: Distribution,
     target: Each<TargetOutcome, Distribution>,
+    hook: Each<(HookName, HookOutcome), Distribution>,
 }
 
 /// The numbers that are read when they are asked for, and not counted.
@@ -284,6 +286,12 @@ impl Observer for Metrics {
             Event::InterimSent => {
                 metrics.interim_sent.inc();
             }
+            Event::HookCalled(event) => {
+                let outcome = if event.is_success { HookOutcome::Answered } else { HookOutcome::Failed };
+                if let Some(hook) = HookName::of(event.hook) {
+                    metrics.waits.hook.of((hook, outcome)).observe_time(event.duration);
+                }
+            }
             Event::Interop(version) => {
                 metrics.interop_requests.of(*version).inc();
             }
@@ -296,7 +304,6 @@ impl Observer for Metrics {
             | Event::Removed(..)
             | Event::Interrupted(..)
             | Event::Arrived(_)
-            | Event::HookCalled(_)
             | Event::Refused(..)
             | Event::Delivery(_)
             | Event::Answered(_) => {}
@@ -368,6 +375,7 @@ impl Waits {
                 short(),
             ),
             target: add(new, "target_seconds", "Time that the target took for an upload", target),
+            hook: add(new, "hook_seconds", "Time that a hook took", Each::new(short)),
         }
     }
 }

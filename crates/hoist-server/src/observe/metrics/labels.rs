@@ -163,6 +163,66 @@ impl Label for TargetOutcome {
     }
 }
 
+/// A hook, by the place of its name in [`NAMES`](Self::NAMES).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HookName(usize);
+
+impl HookName {
+    const NAMES: [&'static str; 7] = [
+        "pre-create",
+        "post-create",
+        "post-receive",
+        "pre-finish",
+        "post-finish",
+        "pre-terminate",
+        "post-terminate",
+    ];
+
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::NAMES.iter().position(|known| *known == name).map(Self)
+    }
+}
+
+impl Label for HookName {
+    const NAME: &'static str = "hook";
+    const VALUES: &'static [Self] = &[Self(0), Self(1), Self(2), Self(3), Self(4), Self(5), Self(6)];
+
+    fn index(self) -> usize {
+        self.0
+    }
+
+    fn text(self) -> &'static str {
+        Self::NAMES[self.0]
+    }
+}
+
+/// The outcome of a call of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HookOutcome {
+    /// The receiver gave an answer, which may decline the request.
+    Answered,
+    Failed,
+}
+
+impl Label for HookOutcome {
+    const NAME: &'static str = "outcome";
+    const VALUES: &'static [Self] = &[Self::Answered, Self::Failed];
+
+    fn index(self) -> usize {
+        match self {
+            Self::Answered => 0,
+            Self::Failed => 1,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// All versions after the known ones have one value, because a peer can send any number.
 impl Label for Interop {
     const NAME: &'static str = "version";
@@ -228,6 +288,15 @@ mod tests {
         assert_complete::<TransferEnding>();
         assert_complete::<TargetOutcome>();
         assert_complete::<Interop>();
+        assert_complete::<HookName>();
+        assert_complete::<HookOutcome>();
+    }
+
+    #[test]
+    fn every_hook_has_a_label() {
+        for point in crate::hook::Point::ALL {
+            assert_eq!(HookName::of(point.name()).map(HookName::text), Some(point.name()));
+        }
     }
 
     #[test]

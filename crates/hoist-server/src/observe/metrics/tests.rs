@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::*;
+use crate::observe::HookEvent;
 
 fn scrape(format: Format) -> String {
     let sample = Sample { uploads_open: 3, free_bytes: Some(7), connections_open: 2, sinks: Vec::new() };
@@ -106,8 +107,30 @@ fn the_metrics_of_tusd_have_its_names() {
         "tusd_uploads_finished counter",
         "tusd_uploads_terminated counter",
         "tusd_connections_open gauge",
+        "tusd_hook_invocations_total counter",
+        "tusd_hook_errors_total counter",
     ];
     assert_eq!(names(&text), expected, "{text}");
     assert!(text.contains("tusd_connections_open 2\n") && text.contains("hoist_uploads_open 3\n"), "{text}");
     assert!(names(&scrape(Format::Prometheus)).is_empty());
+}
+
+#[test]
+fn calls_of_hooks_count_by_hook_and_outcome() {
+    let metrics = Metrics::new("1");
+    for is_success in [true, false, true] {
+        let (hook, duration) = ("pre-finish", Duration::from_millis(3));
+        metrics.observe(&Event::HookCalled(&HookEvent { hook, is_success, duration }));
+    }
+    let sample = Sample { uploads_open: 0, free_bytes: None, connections_open: 0, sinks: Vec::new() };
+    let text = metrics.encode(Format::Tusd, sample);
+    for expected in [
+        "hoist_hook_seconds_count{hook=\"pre-finish\",outcome=\"answered\"} 2\n",
+        "hoist_hook_seconds_count{hook=\"pre-finish\",outcome=\"failed\"} 1\n",
+        "hoist_hook_seconds_count{hook=\"pre-create\",outcome=\"answered\"} 0\n",
+        "tusd_hook_invocations_total{hooktype=\"pre-finish\"} 3\n",
+        "tusd_hook_errors_total{hooktype=\"pre-finish\"} 1\n",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
 }

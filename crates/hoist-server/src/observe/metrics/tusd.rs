@@ -12,6 +12,7 @@ use hoist_proto::refusal::{Declined, InterruptCause, Reason};
 use http::Method;
 
 use super::counts;
+use super::labels::{HookName, Label};
 use crate::locked;
 use crate::observe::{Event, Outcome};
 
@@ -28,6 +29,13 @@ pub(super) struct TusdCounts {
     created: AtomicU64,
     finished: AtomicU64,
     terminated: AtomicU64,
+    hooks: [HookCounts; HookName::VALUES.len()],
+}
+
+#[derive(Debug, Default)]
+struct HookCounts {
+    invocations: AtomicU64,
+    errors: AtomicU64,
 }
 
 impl TusdCounts {
@@ -48,6 +56,13 @@ impl TusdCounts {
                 if counts(event.upload) =>
             {
                 Some(&self.terminated)
+            }
+            Event::HookCalled(event) => {
+                let hook = HookName::of(event.hook).map(|hook| &self.hooks[Label::index(hook)]);
+                if let Some(HookCounts { errors, .. }) = hook.filter(|_| !event.is_success) {
+                    errors.fetch_add(1, Ordering::Relaxed);
+                }
+                hook.map(|hook| &hook.invocations)
             }
             Event::Refused(request, refusal) => {
                 let status = request.status.map_or(0, |status| status.as_u16());
@@ -91,6 +106,18 @@ impl TusdCounts {
         );
         let open = [(String::new(), connections_open as u64)];
         family("tusd_connections_open", "gauge", "Current number of open connections.", &open);
+        let hooks = |count: fn(&HookCounts) -> &AtomicU64| -> Vec<_> {
+            let values = HookName::VALUES.iter().zip(&self.hooks);
+            let sample = |(name, counts): (&HookName, &HookCounts)| {
+                (format!("{{hooktype=\"{}\"}}", name.text()), count(counts).load(Ordering::Relaxed))
+            };
+            values.map(sample).collect()
+        };
+        let (invocations, errors) = (hooks(|hook| &hook.invocations), hooks(|hook| &hook.errors));
+        let help = "Total number of invocations per hook type.";
+        family("tusd_hook_invocations_total", "counter", help, &invocations);
+        let help = "Total number of execution errors per hook type.";
+        family("tusd_hook_errors_total", "counter", help, &errors);
     }
 }
 
