@@ -3,7 +3,13 @@
 //! A tower service of its own, for a listener that the clients of uploads do not reach. Owns its routes, and the rule that
 //! all of them but the two about health want a token if there is one. Paths below `/v1/` are those of the admin API.
 
+mod api;
+mod host;
+mod json;
+mod openapi;
 mod problem;
+mod routes;
+mod stream;
 mod tokens;
 
 use std::convert::Infallible;
@@ -16,6 +22,7 @@ use hoist_proto::refusal::{Reason, Refusal};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 
+pub use host::{Host, Reloaded, SettingInForce};
 pub use tokens::Tokens;
 
 use crate::answer::{self, Answer};
@@ -42,18 +49,25 @@ pub struct Admin {
     tokens: Option<Arc<Tokens>>,
     connections: Connections,
     has_tusd_names: bool,
+    host: Option<Arc<dyn Host>>,
 }
 
 impl Admin {
     /// Returns the admin service of an endpoint, which admits every request. `metrics` must be one of the endpoint's
     /// [observers](crate::Builder::observers).
     pub fn new(hoist: Hoist, metrics: Metrics) -> Self {
-        Self { hoist, metrics, tokens: None, connections: Connections::default(), has_tusd_names: false }
+        let (connections, has_tusd_names) = (Connections::default(), false);
+        Self { hoist, metrics, tokens: None, connections, has_tusd_names, host: None }
     }
 
     /// Admits only requests with a token.
     pub fn tokens(self, tokens: Tokens) -> Self {
         Self { tokens: Some(Arc::new(tokens)), ..self }
+    }
+
+    /// Sets the program around the endpoint, whose configuration operators can see and have read again. Default: none.
+    pub fn host(self, host: Arc<dyn Host>) -> Self {
+        Self { host: Some(host), ..self }
     }
 
     /// Sets the count of the endpoint's connections, for the metrics. Default: none are counted.
@@ -90,7 +104,7 @@ impl<B: Content> tower_service::Service<Request<B>> for Admin {
 }
 
 impl Admin {
-    async fn answer<B: Content>(&self, head: &Parts, _body: B) -> Answer {
+    async fn answer<B: Content>(&self, head: &Parts, body: B) -> Answer {
         let path = head.uri.path();
         if let HEALTH | READINESS = path {
             return match (path, is_read(&head.method)) {
@@ -110,8 +124,7 @@ impl Admin {
         match path {
             METRICS if is_read(&head.method) => self.metrics(&head.headers).await,
             METRICS => problem::method_not_allowed(READS),
-            // The routes of `/v1/` go here, where the request is admitted.
-            _ => problem::not_found(),
+            _ => api::answer(self, head, body).await,
         }
     }
 

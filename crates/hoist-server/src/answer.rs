@@ -12,6 +12,8 @@ use http::{HeaderValue, Response, header};
 
 pub use body::Body;
 
+pub(crate) use body::Pieces;
+
 use crate::meter::Summary;
 use crate::request_scope::RequestScope;
 

@@ -1,4 +1,4 @@
-//! The body of a response: in memory, or a range of an upload's stored content.
+//! The body of a response: in memory, a range of an upload's stored content, or pieces without an end that is known.
 //!
 //! Stored content is read when the transport asks for it and not before, so that a slow peer occupies one buffer.
 
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hoist_http::DirectBody;
-use hoist_store::store::{Error, Reader};
+use hoist_store::store::{BoxFuture, Error, Reader};
 use http_body::{Frame, SizeHint};
 
 use crate::meter::Meter;
@@ -28,6 +28,20 @@ pub struct Body {
 enum Source {
     Memory(Bytes),
     Store { reading: Reading, bytes_left: u64 },
+    Pieces(PiecesLeft),
+}
+
+/// A source of content in pieces, each of which is asked for when the transport has taken the one before.
+pub(crate) trait Pieces: Send + 'static {
+    /// Returns the next piece; `None` at the end.
+    fn next(&mut self) -> BoxFuture<'_, Option<Bytes>>;
+}
+
+enum PiecesLeft {
+    Idle(Box<dyn Pieces>),
+    /// The next piece is awaited. It returns the source.
+    Waiting(BoxFuture<'static, (Box<dyn Pieces>, Option<Bytes>)>),
+    Ended,
 }
 
 enum Reading {
@@ -52,15 +66,23 @@ impl Body {
         Source::Store { reading: Reading::Idle(reader), bytes_left: bytes }.into()
     }
 
+    /// Returns a body of pieces.
+    pub(crate) fn of_pieces(pieces: Box<dyn Pieces>) -> Self {
+        Source::Pieces(PiecesLeft::Idle(pieces)).into()
+    }
+
     /// Returns the body with the measure of its request, which counts what is sent.
     pub(crate) fn measured(self, meter: Meter) -> Self {
         Self { sent: meter.sent(), _meter: Some(Box::new(meter)), ..self }
     }
 
-    fn bytes_left(&self) -> u64 {
+    /// Returns the number of bytes to come, if it is known.
+    fn bytes_left(&self) -> Option<u64> {
         match &self.source {
-            Source::Memory(content) => content.len() as u64,
-            Source::Store { bytes_left, .. } => *bytes_left,
+            Source::Memory(content) => Some(content.len() as u64),
+            Source::Store { bytes_left, .. } => Some(*bytes_left),
+            Source::Pieces(PiecesLeft::Ended) => Some(0),
+            Source::Pieces(PiecesLeft::Idle(_) | PiecesLeft::Waiting(_)) => None,
         }
     }
 }
@@ -85,7 +107,10 @@ impl Default for Body {
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Body({} bytes)", self.bytes_left())
+        match self.bytes_left() {
+            Some(bytes) => write!(f, "Body({bytes} bytes)"),
+            None => f.write_str("Body(pieces)"),
+        }
     }
 }
 
@@ -102,6 +127,7 @@ impl http_body::Body for Body {
                 Ok(Some(std::mem::take(content)).filter(|content| !content.is_empty()))
             }
             Source::Store { reading, bytes_left } => ready!(reading.poll(cx, bytes_left)),
+            Source::Pieces(pieces) => Ok(ready!(pieces.poll(cx))),
         };
         if let Ok(Some(piece)) = &next {
             self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
@@ -110,11 +136,11 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes_left() == 0
+        self.bytes_left() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes_left())
+        self.bytes_left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -134,6 +160,27 @@ impl DirectBody for Body {
 
     fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl PiecesLeft {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut future = match std::mem::replace(self, Self::Ended) {
+            Self::Idle(mut pieces) => Box::pin(async move {
+                let piece = pieces.next().await;
+                (pieces, piece)
+            }),
+            Self::Waiting(future) => future,
+            Self::Ended => return Poll::Ready(None),
+        };
+        let Poll::Ready((pieces, piece)) = future.as_mut().poll(cx) else {
+            *self = Self::Waiting(future);
+            return Poll::Pending;
+        };
+        if piece.is_some() {
+            *self = Self::Idle(pieces);
+        }
+        Poll::Ready(piece)
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test owns its tasks by their handles")]
 
+mod admin_api;
 mod browsers;
 mod catching_up;
 mod checksums;
