@@ -3,6 +3,7 @@
 //! The flags of `serve` are generated from the table in `config/settings.rs`, so that flag, environment variable and key
 //! always agree. The flags of the client commands are in `cli/client.rs`, those of `check` in `cli/check.rs`.
 
+mod admin;
 mod check;
 mod client;
 mod events;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
+pub(crate) use self::admin::{Admin, AdminLs, AdminPlace, AdminVerb, UploadIds};
 pub(crate) use self::check::Check;
 pub(crate) use self::client::{ConnectionArgs, Demo, Ls, ProxyArgs, Put, UploadArgs, UploadRef};
 pub(crate) use self::events::{EventsLs, EventsOf, EventsRetry, EventsVerb};
@@ -68,6 +70,9 @@ pub(crate) enum Verb {
     /// `ls` and `show` read the data directory, also beside a running server.
     #[command(subcommand)]
     Events(EventsVerb),
+    /// See and steer a running server through its admin listener.
+    #[command(after_help = admin::AFTER)]
+    Admin(Admin),
     /// Print the DNS HTTPS record (RFC 9460) for the configuration of `serve`.
     #[command(after_help = examples::help_after(SETTINGS_OF_SERVE, "dns-record"))]
     DnsRecord(DnsRecord),
@@ -141,6 +146,7 @@ impl Cli {
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.json,
             Verb::Check(check) => check.connection.json,
             Verb::Events(verb) => verb.json(),
+            Verb::Admin(admin) => admin.place.json,
             Verb::Ls(Ls { json }) | Verb::Config(ConfigVerb::Check { json, .. }) => *json,
             _ => false,
         }

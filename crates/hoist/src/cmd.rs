@@ -1,5 +1,6 @@
 //! The subcommands, one module each, and their dispatch.
 
+mod admin;
 mod cancel;
 mod check;
 mod client;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, 
         Verb::Cancel(ask) => cancel::run(ask, output),
         Verb::Check(args) => check::run(&args, output),
         Verb::Ls(_) => ls::run(output),
+        Verb::Admin(args) => admin::run(args, output),
         Verb::Demo(args) => demo::run(&args, output),
         Verb::Events(verb) => events::run(&verb, output),
         Verb::DnsRecord(args) => dns_record::run(&args, output),

@@ -40,6 +40,7 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/readiness.rs",
             // The requests of operators belong to no dialect.
             "crates/hoist-server/src/admin/",
+            "crates/hoist/src/cmd/admin/connection.rs",
             // Downloads are ordinary HTTP and belong to no dialect.
             "crates/hoist-server/src/download.rs",
         ],

@@ -75,6 +75,35 @@ const DNS_RECORD: &[Example] = &[example(
     "Print the record for a zone file",
     "hoist dns-record --host upload.example.org --tls-cert cert.pem --tls-key key.pem",
 )];
+const ADMIN_LS: &[Example] = &[
+    example("List all uploads", "hoist admin ls --admin unix:/run/hoist/admin"),
+    example("List the transfers that are running now", "hoist admin ls --state transferring"),
+    example(
+        "List what one user left unfinished for a week",
+        "hoist admin ls --state open --owner anna --age 7d",
+    ),
+];
+const ADMIN_SHOW: &[Example] =
+    &[example("Show an upload and its transfer", "hoist admin show 01k3b0tr6gh9v8q2m5n7p4c1dx")];
+const ADMIN_END: &[Example] =
+    &[example("End a transfer; its client resumes", "hoist admin end 01k3b0tr6gh9v8q2m5n7p4c1dx")];
+const ADMIN_DELETE: &[Example] =
+    &[example("Delete an upload and its content", "hoist admin delete 01k3b0tr6gh9v8q2m5n7p4c1dx")];
+const ADMIN_EXPIRE: &[Example] =
+    &[example("Remove an upload before its time", "hoist admin expire 01k3b0tr6gh9v8q2m5n7p4c1dx")];
+const ADMIN_REDELIVER: &[Example] = &[example(
+    "Deliver all uploads whose target has failed",
+    "hoist admin ls --state received --json | jq -r .id | xargs hoist admin redeliver",
+)];
+const ADMIN_ADMISSION: &[Example] = &[
+    example("Take no new uploads before an update", "hoist admin admission resume-only"),
+    example("Show the mode", "hoist admin admission"),
+];
+const ADMIN_SWEEP: &[Example] = &[example("Count what has expired", "hoist admin sweep --dry-run")];
+const ADMIN_RELOAD: &[Example] = &[example("Apply a changed configuration", "hoist admin reload")];
+const ADMIN_CONFIG: &[Example] =
+    &[example("Show the settings that are not the default", "hoist admin config | grep -v '# default'")];
+const ADMIN_LIVE: &[Example] = &[example("Watch what happens", "hoist admin live")];
 const COMPLETIONS: &[Example] = &[
     example("Complete in bash", "hoist completions bash > ~/.local/share/bash-completion/completions/hoist"),
     example("Complete in fish", "hoist completions fish > ~/.config/fish/completions/hoist.fish"),
@@ -116,6 +145,17 @@ pub(crate) fn of(command: &str) -> &'static [Example] {
         "events retry" => EVENTS_RETRY,
         "events drop" => EVENTS_DROP,
         "demo" => DEMO,
+        "admin ls" => ADMIN_LS,
+        "admin show" => ADMIN_SHOW,
+        "admin end" => ADMIN_END,
+        "admin delete" => ADMIN_DELETE,
+        "admin expire" => ADMIN_EXPIRE,
+        "admin redeliver" => ADMIN_REDELIVER,
+        "admin admission" => ADMIN_ADMISSION,
+        "admin sweep" => ADMIN_SWEEP,
+        "admin reload" => ADMIN_RELOAD,
+        "admin config" => ADMIN_CONFIG,
+        "admin live" => ADMIN_LIVE,
         "dns-record" => DNS_RECORD,
         "completions" => COMPLETIONS,
         "man" => MAN,

@@ -138,6 +138,7 @@ enum Class {
     Client,
     Check,
     Demo,
+    Admin,
     Offline,
 }
 
@@ -148,6 +149,7 @@ fn class(name: &str) -> Class {
         "hoist-put" | "hoist-status" | "hoist-cancel" | "hoist-ls" => Class::Client,
         "hoist-check" => Class::Check,
         "hoist-demo" => Class::Demo,
+        _ if name.starts_with("hoist-admin") => Class::Admin,
         _ if name.starts_with("hoist-config") || name == "hoist-dns-record" => Class::Configuration,
         _ => Class::Offline,
     }
@@ -164,6 +166,18 @@ fn exit_status(name: &str) -> Roff {
             )
         }
         Class::Configuration => matches!(exit, Exit::Success | Exit::Failed | Exit::Usage | Exit::Config),
+        Class::Admin => {
+            matches!(
+                exit,
+                Exit::Success
+                    | Exit::Failed
+                    | Exit::Usage
+                    | Exit::Refused
+                    | Exit::NotFound
+                    | Exit::Unreachable
+                    | Exit::File
+            )
+        }
         Class::Client if name == "hoist-put" => {
             !matches!(exit, Exit::Config | Exit::Start | Exit::Forced | Exit::Nonconforming)
         }
@@ -218,6 +232,13 @@ fn environment(name: &str) -> Roff {
         Class::Client if name == "hoist-ls" => vec![STATE],
         Class::Client => vec![bearer, proxies, color, STATE],
         Class::Check => vec![bearer, color],
+        Class::Admin => vec![
+            ("HOIST_ADMIN", "The admin listener of the server, unless --admin gives it."),
+            (
+                "HOIST_ADMIN_TOKEN_FILE",
+                "The file of the operator's token, unless --admin-token-file gives it.",
+            ),
+        ],
         Class::Demo => vec![("TMPDIR", "The directory for the files of the demonstration.")],
         Class::Offline => Vec::new(),
     };
@@ -253,7 +274,8 @@ fn files(name: &str) -> Roff {
 
 /// Returns the examples of the help.
 fn example_section(name: &str) -> Roff {
-    let verb = name.trim_start_matches("hoist-").replacen("config-", "config ", 1);
+    let verb =
+        name.trim_start_matches("hoist-").replacen("config-", "config ", 1).replacen("admin-", "admin ", 1);
     let found = match verb.as_str() {
         "hoist" => ["serve", "put"].iter().flat_map(|verb| examples::of(verb)).collect(),
         verb => examples::of(verb).iter().collect::<Vec<_>>(),
@@ -289,7 +311,9 @@ fn see_also(command: &Command) -> Roff {
         "hoist-serve" => {
             ["hoist", "hoist-config", "hoist-check", "hoist-dns-record"].map(str::to_owned).to_vec()
         }
-        _ if class(name) == Class::Configuration => vec!["hoist".to_owned(), "hoist-serve".to_owned()],
+        _ if matches!(class(name), Class::Configuration | Class::Admin) => {
+            vec!["hoist".to_owned(), "hoist-serve".to_owned()]
+        }
         _ => vec!["hoist".to_owned()],
     };
     let verbs = command.get_subcommands().map(|verb| page_name(verb).to_owned());

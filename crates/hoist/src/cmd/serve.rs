@@ -6,6 +6,7 @@ mod admin;
 pub(crate) mod certificate;
 pub(crate) mod components;
 mod descriptors;
+mod host;
 pub(crate) mod listeners;
 mod log;
 mod naming_key;
@@ -164,7 +165,7 @@ async fn serve(
     let connections = Connections::default();
     let (mut servers, files) = start_servers(bound, &hoist, &limits, &connections, tls.as_ref(), &stop);
     let service = Admin::new(hoist.clone(), metrics.clone()).connections(connections);
-    let admin = admin::start(&config, admin, service, admin_tokens);
+    let (admin, reloads) = admin::start(&config, admin, service, admin_tokens);
     // Lets a script that requests /readyz right away find a server with few unfinished uploads ready.
     let _ = tokio::time::timeout(READY_TIMEOUT, running.ready()).await;
     if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
@@ -194,6 +195,7 @@ async fn serve(
             listeners,
             metrics: &metrics,
             status: &ready,
+            reloads,
         };
         let watching = async { tokio::join!(reloader.run(hangup), certificate::watch(tls.as_ref())) };
         stop.run_until_cancelled(watching).await;
@@ -231,9 +233,8 @@ async fn serve(
         never = systemd::keep_alive() => match never {},
     };
     // The listeners first.
-    drop(servers);
-    drop(files);
-    drop(admin);
+    drop((servers, files));
+    admin.close().await;
     ended
 }
 

@@ -62,7 +62,8 @@ fn run(place: &TestDir, words: &[&str]) -> ExitReport {
 #[test]
 fn the_output_of_every_command_matches_the_schema() {
     let place = TestDir::new();
-    let server = Server::start(&place.path("data"), &[]);
+    let admin = format!("unix:{}", place.text("admin"));
+    let server = Server::start(&place.path("data"), &["--admin", &admin]);
     let mut schema = OutputSchema::load();
     let (film, other) = (place.file("film", vec![7; 1 << 20]), place.file("other", "bytes"));
     let missing = place.text("missing");
@@ -110,6 +111,24 @@ fn the_output_of_every_command_matches_the_schema() {
     assert_eq!(schema.check(&run(&place, &["check", &server.url, "-j", "--only", "append"])), ["report"]);
     assert!(schema.check(&run(&place, &["check", &server.url, "-j", "--list"])).len() > 100);
     assert_eq!(schema.check(&run(&place, &["config", "check", "--json", "--log-level", "loud"])), ["config"]);
+
+    let run_admin = |words: &[&str]| run(&place, &[&["admin", "--admin", &admin, "-j"], words].concat());
+    let listed = run_admin(&["ls"]);
+    assert!(schema.check(&listed).contains(&"upload".to_owned()), "{listed:?}");
+    let id = listed.event("upload")["id"].as_str().expect("text").to_owned();
+    assert_eq!(schema.check(&run_admin(&["show", &id])), ["upload"]);
+    assert_eq!(schema.check(&run_admin(&["end", &id])), ["error"]);
+    assert_eq!(schema.check(&run_admin(&["delete", &id])), ["applied"]);
+    assert_eq!(schema.check(&run_admin(&["show", &id])), ["error"]);
+    assert_eq!(schema.check(&run_admin(&["admission", "closed"])), ["admission"]);
+    assert_eq!(schema.check(&run_admin(&["admission"])), ["admission"]);
+    assert_eq!(schema.check(&run_admin(&["sweep", "--dry-run"])), ["swept"]);
+    assert_eq!(schema.check(&run_admin(&["reload"])), ["reloaded"]);
+    assert!(schema.check(&run_admin(&["config"])).len() > 50);
+    let live = ChildProcess::start(hoist(["admin", "live", "--admin", &admin, "-j"]));
+    assert!(live.line().contains("\"live\""));
+    live.signal(Signal::TERM);
+    assert_eq!(schema.check(&live.ended())[0], "live");
 
     let unused = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("an address");
     let url = format!("http://{unused}/uploads");

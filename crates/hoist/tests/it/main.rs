@@ -1,5 +1,6 @@
 //! Black-box tests of the `hoist` command and its server, one module per topic.
 
+mod admin_command;
 mod admin_listener;
 mod changing_files;
 mod check;

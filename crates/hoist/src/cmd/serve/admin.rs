@@ -3,12 +3,15 @@
 //! It serves cleartext, and until the very end of the process, so that operators see a shutdown go on.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hoist_http::{Limits, Server};
 use hoist_server::admin::{Admin, Tokens};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::host::{self, Reloads};
 use super::listeners::{self, Bound, SocketFile};
 use crate::config::Config;
 use crate::exit::Failure;
@@ -16,11 +19,25 @@ use crate::exit::Failure;
 /// The most connections per admin address. Its clients are few, and uploads need the descriptors.
 const CONNECTIONS_MAX: usize = 64;
 
+/// The time for the servers to end.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// The running admin listener. Dropping it closes its connections and sockets.
 pub(super) struct AdminListener {
-    _servers: JoinSet<io::Result<()>>,
-    // After the servers: a socket file is removed once nothing listens on it.
-    _files: Vec<SocketFile>,
+    servers: JoinSet<io::Result<()>>,
+    files: Vec<SocketFile>,
+}
+
+impl AdminListener {
+    /// Closes the connections and sockets.
+    ///
+    /// # Cancellation
+    /// If dropped, they are closed too, but socket files may be left.
+    pub(super) async fn close(mut self) {
+        // Before the files: a socket file is removed once nothing listens on it.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.servers.shutdown()).await;
+        drop(self.files);
+    }
 }
 
 /// Binds the address of `--admin`, if there is one.
@@ -34,13 +51,15 @@ pub(super) async fn bind(config: &Config) -> Result<Vec<Bound>, Failure> {
     }
 }
 
-/// Serves on the bound addresses.
+/// Serves on the bound addresses. Returns the reloads that operators ask for too.
 pub(super) fn start(
     config: &Config,
     bound: Vec<Bound>,
     mut admin: Admin,
     tokens: Option<Tokens>,
-) -> AdminListener {
+) -> (AdminListener, Reloads) {
+    let (host, reloads) = host::channel(config.in_force());
+    admin = admin.host(Arc::new(host));
     if let Some(tokens) = tokens {
         admin = admin.tokens(tokens);
     }
@@ -55,5 +74,5 @@ pub(super) fn start(
         servers.spawn(server.serve(listener, admin.clone(), CancellationToken::new()));
         files.extend(file);
     }
-    AdminListener { _servers: servers, _files: files }
+    (AdminListener { servers, files }, reloads)
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use hoist_http::tls::Acceptor;
 use hoist_http::{Limits, LiveLimits};
+use hoist_server::admin::Reloaded;
 use hoist_server::observe::Metrics;
 use hoist_server::{Builder, Hoist, Running};
 use hoist_store::fs::LocalStore;
 use hoist_store::memory::MemoryStore;
 use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
 
 use super::components::{Components, Lockout};
+use super::host::{ReloadOutcome, Reloads};
 use super::systemd::{Notice, notify};
 use super::{certificate, descriptors, log};
 use crate::cli::ServeArgs;
@@ -32,6 +35,8 @@ pub(super) struct Reloader<'a> {
     pub(super) metrics: &'a Metrics,
     /// The status line while the server runs.
     pub(super) status: &'a str,
+    /// Reloads through the admin API.
+    pub(super) reloads: Reloads,
 }
 
 /// A new configuration, checked and ready to be applied.
@@ -42,46 +47,67 @@ struct Prepared {
     warnings: Vec<String>,
 }
 
+/// The cause of a reload.
+enum Cause {
+    Signal,
+    /// An operator, who is told the outcome.
+    Operator(oneshot::Sender<ReloadOutcome>),
+}
+
 impl Reloader<'_> {
-    /// Reads the configuration again at every SIGHUP, forever.
+    /// Reads the configuration again at every SIGHUP, and when an operator asks for it, forever.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn run(mut self, hangup: &mut Signal) {
-        while hangup.recv().await.is_some() {
+        while let Some(cause) = self.next(hangup).await {
             notify(Notice::Reloading).await;
-            let status = self.reload().await;
+            let outcome = self.reload().await;
+            let status = match &outcome {
+                Ok(_) => self.status.to_owned(),
+                Err(_) => format!("{}; the last reload failed, see the log", self.status),
+            };
+            if let Cause::Operator(told) = cause {
+                // An operator that has left finds the outcome in the log.
+                let _ = told.send(outcome);
+            }
             notify(Notice::Ready(status)).await;
         }
     }
 
-    /// Reloads once. Returns the status line.
-    async fn reload(&mut self) -> String {
+    /// Waits for the cause of the next reload; `None` if there will be none.
+    async fn next(&mut self, hangup: &mut Signal) -> Option<Cause> {
+        tokio::select! {
+            signal = hangup.recv() => signal.map(|()| Cause::Signal),
+            Some(told) = self.reloads.asked_for.recv() => Some(Cause::Operator(told)),
+        }
+    }
+
+    /// Reloads once.
+    async fn reload(&mut self) -> ReloadOutcome {
         let (args, config, tls) = (self.args.clone(), self.config.clone(), self.tls.cloned());
         let metrics = self.metrics.clone();
         let prepared =
             tokio::task::spawn_blocking(move || prepare(&args, &config, tls.as_ref(), &metrics)).await;
         self.metrics.reloaded(matches!(prepared, Ok(Ok(_))));
         match prepared {
-            Ok(Ok(prepared)) => {
-                self.apply(prepared);
-                self.status.to_owned()
-            }
+            Ok(Ok(prepared)) => Ok(self.apply(prepared)),
             Ok(Err(problems)) => {
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 for problem in &problems {
                     tracing::error!("cannot reload: {problem}; the previous settings stay in use");
                 }
-                format!("{}; the last reload failed, see the log", self.status)
+                Err(problems)
             }
             Err(bug) => {
                 tracing::error!(error = %bug, "cannot reload: the reading of the configuration ended in a bug");
-                format!("{}; the last reload failed, see the log", self.status)
+                Err(vec!["the reading of the configuration ended in a bug; see the log".to_owned()])
             }
         }
     }
 
     /// Applies a checked configuration. No step can fail, and none waits.
-    fn apply(&mut self, Prepared { changes, tls, builder, warnings }: Prepared) {
+    fn apply(&mut self, Prepared { changes, tls, builder, warnings }: Prepared) -> Reloaded {
         let Changes { config, applied, postponed } = changes;
         self.hoist.reconfigure(builder);
         self.running.set_sweep_interval(config.sweep_interval);
@@ -109,11 +135,14 @@ impl Reloader<'_> {
             let names: Vec<_> = postponed.iter().map(ToString::to_string).collect();
             tracing::warn!("not applied until a restart: {}", names.join(", "));
         }
-        for warning in warnings {
+        for warning in &warnings {
             tracing::warn!("{warning}");
         }
         log::set_level(new_level);
         self.config = config;
+        self.reloads.config.send_replace(self.config.in_force());
+        let texts = |changes: &[Change]| changes.iter().map(ToString::to_string).collect();
+        Reloaded { applied: texts(&applied), postponed: texts(&postponed), warnings }
     }
 }
 
