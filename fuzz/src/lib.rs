@@ -139,6 +139,7 @@ fn check_announcement(dialect: Dialect, head: &Parts, operation: &Operation) {
         length: create.length,
         offset: Durable::ZERO,
         phase: Phase::Open,
+        events: Vec::new(),
     };
     if let Some(interim) = dialect.announcement(operation, head, &upload, &context()) {
         assert_eq!(interim.status().as_u16(), 104);
