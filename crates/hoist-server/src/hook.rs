@@ -1,7 +1,7 @@
 //! Hooks: programs and services of the operator that are asked, or told, at fixed points in the life of an upload.
 //!
 //! A [`Receiver`] gets a [`Call`] at the [points](Point) that it wants. A blocking point waits for its [`Answer`], which may
-//! decline the request or change it; the others are [queued](queue) and never delay a request. The contract is that of
+//! decline the request or change it; the others are queued and never delay a request. The contract is that of
 //! tusd's hooks, so that receivers written for tusd work unchanged.
 
 pub mod answer;

@@ -35,7 +35,7 @@ pub(crate) struct Destination {
     authorization: Option<HeaderValue>,
 }
 
-/// The error for text that is not a [`Destination`].
+/// The error for text that is not a `Destination`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a URL that begins with http:// or https:// and has a host")]
 pub struct BadDestination;

@@ -1,12 +1,12 @@
 //! The outbox: events of uploads, delivered to sinks at least once.
 //!
 //! An event is part of its upload's record, so the store makes it durable together with the change that it tells of
-//! ([`Upload::events`]). What the outbox has in memory is an index of that, bounded for each sink ([`lane`]). Its tasks
-//! deliver beside the requests ([`dispatch`](crate::dispatch)): no request waits for a sink. After a crash events may be delivered again, with
+//! ([`Upload::events`]). What the outbox has in memory is an index of that, bounded for each sink (`lane.rs`). Its tasks
+//! deliver beside the requests (`dispatch.rs`): no request waits for a sink. After a crash events may be delivered again, with
 //! the same id; none is lost, and none tells of what did not happen.
 //!
-//! Owns which events there are, and for which sinks. Leaves the content of deliveries to [`payload`], and one attempt to
-//! [`sink`].
+//! Owns which events there are, and for which sinks. Leaves the content of deliveries to `payload.rs`, and one attempt to
+//! `sink.rs`.
 
 pub(crate) mod lane;
 pub(crate) mod payload;
